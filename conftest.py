@@ -1,0 +1,20 @@
+"""Settings shared by all tests and doctests."""
+
+from __future__ import annotations
+
+import os
+
+import hypothesis
+import numpy as np
+import pandas as pd
+import pytest
+
+hypothesis.settings.register_profile("default", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.register_profile("explore", deadline=None, max_examples=2000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture(autouse=True)
+def _names_of_examples(doctest_namespace: dict[str, object]) -> None:
+    """Give every example what it may use without importing it."""
+    doctest_namespace.update(np=np, pd=pd)
