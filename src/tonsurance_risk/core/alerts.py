@@ -1,0 +1,257 @@
+"""Alerts of a risk report, and the recommendations that would clear them. Every rule is here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
+
+import attrs
+import pandas as pd
+
+from tonsurance_risk.assets import canonical
+from tonsurance_risk.core.portfolio import PortfolioMetrics, coverage_by_asset
+from tonsurance_risk.core.stress import LARGE_SHARE_OF_CAPITAL, StressResult
+from tonsurance_risk.model import DepegEvent, Vault, iso
+
+Severity = Literal["low", "medium", "high", "critical"]
+SEVERITIES: tuple[Severity, ...] = ("critical", "high", "medium", "low")
+
+LTV_CRITICAL, LTV_HIGH = 0.8, 0.7
+VAR_TREND_HIGH = 0.20
+DIVERSIFICATION_MEDIUM = 0.5
+CONTAGION_HIGH = 0.8
+RESERVE_MULTIPLE = 1.5
+"""The reserve for VaR 95, as a multiple of it."""
+
+
+@attrs.frozen
+class Alert:
+    """Something that needs attention: the rule that fired, the value it saw and the threshold it has."""
+
+    severity: Severity
+    category: str
+    message: str
+    rule: str
+    value: float | None
+    threshold: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields."""
+        return attrs.asdict(self)
+
+
+@attrs.frozen
+class Recommendation:
+    """What to do about the alerts of a rule, with its number [USD, or a fraction as the message says]."""
+
+    rule: str
+    message: str
+    value: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields."""
+        return attrs.asdict(self)
+
+
+@attrs.frozen(kw_only=True)
+class Findings:
+    """What the rules look at.
+
+    Parameters
+    ----------
+    vault, metrics, stress
+        The book, its figures and its stress test.
+    var_95 : float
+        [USD]
+    var_trend_30d : float, optional
+        Relative change of VaR 95 over 30 days; None when it cannot be computed.
+    contagion : DataFrame
+        Pairs of coins that are highly correlated, as `contagion_pairs` returns them.
+    open_events : iterable of DepegEvent
+        Events that still run.
+    ratios : mapping of float by symbol
+        Newest price in units of the peg reference.
+    without_prices : iterable of str
+        Covered assets without prices.
+    ages : mapping of (hours, accepted hours) by symbol
+        Assets whose newest price is too old.
+    """
+
+    vault: Vault
+    metrics: PortfolioMetrics
+    stress: StressResult
+    var_95: float
+    var_trend_30d: float | None
+    contagion: pd.DataFrame
+    open_events: Iterable[DepegEvent]
+    ratios: Mapping[str, float]
+    without_prices: Iterable[str]
+    ages: Mapping[str, tuple[float, float]]
+
+
+def risk_alerts(findings: Findings) -> list[Alert]:
+    """Return the alerts, the most severe first."""
+    alerts = [
+        *_book_alerts(findings),
+        *_loss_alerts(findings),
+        *_contagion_alerts(findings),
+        *_depeg_alerts(findings),
+        *_data_alerts(findings),
+    ]
+    return sorted(alerts, key=lambda alert: SEVERITIES.index(alert.severity))
+
+
+def recommendations(alerts: Iterable[Alert], findings: Findings) -> list[Recommendation]:
+    """Return what would clear the alerts, one for each rule that fired, in the order of the alerts."""
+    advice = {
+        "ltv": _about_ltv,
+        "var_95_trend_30d": _about_var,
+        "diversification": _about_diversification,
+        "worst_stress": _about_stress,
+        "contagion": _about_contagion,
+        "open_depeg": _about_open_depegs,
+        "covered_without_prices": _about_missing_prices,
+        "stale_data": _about_stale_data,
+    }
+    return [advice[rule](findings) for rule in dict.fromkeys(alert.rule for alert in alerts) if rule in advice]
+
+
+def _book_alerts(findings: Findings) -> Iterator[Alert]:
+    ltv = findings.metrics.ltv
+    for severity, threshold in (("critical", LTV_CRITICAL), ("high", LTV_HIGH)):
+        if ltv >= threshold:
+            message = f"coverage is {ltv:.2%} of capital, at or above {threshold:.0%}"
+            yield Alert(severity, "leverage", message, "ltv", ltv, threshold)  # type: ignore[arg-type]
+            break
+    spread = findings.metrics.diversification
+    if spread < DIVERSIFICATION_MEDIUM:
+        message = f"diversification of coverage is {spread:.2f}, below {DIVERSIFICATION_MEDIUM}"
+        yield Alert("medium", "concentration", message, "diversification", spread, DIVERSIFICATION_MEDIUM)
+
+
+def _loss_alerts(findings: Findings) -> Iterator[Alert]:
+    trend = findings.var_trend_30d
+    if trend is not None and trend > VAR_TREND_HIGH:
+        message = f"VaR 95 rose by {trend:.1%} in 30 days, more than {VAR_TREND_HIGH:.0%}"
+        yield Alert("high", "loss", message, "var_95_trend_30d", trend, VAR_TREND_HIGH)
+    share = findings.stress.worst_loss / findings.vault.capital
+    if share > LARGE_SHARE_OF_CAPITAL:
+        message = (
+            f"{findings.stress.worst_scenario} would lose {findings.stress.worst_loss:,.0f} USD, "
+            f"{share:.1%} of capital, more than {LARGE_SHARE_OF_CAPITAL:.0%}"
+        )
+        yield Alert("critical", "stress", message, "worst_stress", share, LARGE_SHARE_OF_CAPITAL)
+
+
+def _contagion_alerts(findings: Findings) -> Iterator[Alert]:
+    strong = findings.contagion[findings.contagion["correlation"] >= CONTAGION_HIGH]
+    for pair in strong.to_dict("records"):
+        message = (
+            f"{pair['asset_1']} and {pair['asset_2']} are correlated {pair['correlation']:.2f} "
+            f"({pair['low']:.2f} to {pair['high']:.2f}, {pair['observations']} observations)"
+        )
+        yield Alert("high", "contagion", message, "contagion", float(pair["correlation"]), CONTAGION_HIGH)
+
+
+def _depeg_alerts(findings: Findings) -> Iterator[Alert]:
+    triggers = _highest_triggers(findings.vault)
+    for event in findings.open_events:
+        if event.asset not in triggers:
+            continue
+        ratio, trigger = findings.ratios[event.asset], triggers[event.asset]
+        since = f"{event.asset} has been off peg since {iso(event.start)}, now at {ratio:.4f} of it"
+        if event.direction == "above":
+            message = f"{since}: a premium, which pays nothing"
+            yield Alert("low", "depeg", message, "open_premium", ratio, 2.0 - event.threshold)
+        elif ratio < trigger:
+            message = f"{since}, below the highest trigger {trigger:g} of its policies"
+            yield Alert("critical", "depeg", message, "open_depeg", ratio, trigger)
+        else:
+            message = f"{since}; the highest trigger of its policies is {trigger:g}"
+            yield Alert("high", "depeg", message, "open_depeg", ratio, event.threshold)
+
+
+def _data_alerts(findings: Findings) -> Iterator[Alert]:
+    for asset in findings.without_prices:
+        message = f"{asset} is covered and has no prices: simulated from scenario prices and a fallback volatility"
+        yield Alert("high", "data", message, "covered_without_prices", 0.0, 1.0)
+    for asset, (hours, accepted) in findings.ages.items():
+        message = f"the newest price of {asset} is {hours:.1f} h old, accepted are {accepted:g} h"
+        yield Alert("high", "data", message, "stale_data", hours, accepted)
+
+
+def _about_ltv(findings: Findings) -> Recommendation:
+    # The alert fires at the threshold itself, so a dollar more than the quotient is needed.
+    more = math.floor(findings.vault.coverage / LTV_HIGH - findings.vault.capital) + 1.0
+    less = math.floor(findings.vault.coverage - LTV_HIGH * findings.vault.capital) + 1.0
+    message = (
+        f"raise capital by {more:,.0f} USD or cut coverage by {less:,.0f} USD for an LTV below {LTV_HIGH:.0%}"
+    )
+    return Recommendation("ltv", message, more)
+
+
+def _about_var(findings: Findings) -> Recommendation:
+    reserve = RESERVE_MULTIPLE * max(findings.var_95, 0.0)
+    message = (
+        f"hold a reserve of {reserve:,.0f} USD for VaR 95 ({RESERVE_MULTIPLE:g} x {findings.var_95:,.0f} USD)"
+    )
+    return Recommendation("var_95_trend_30d", message, reserve)
+
+
+def _about_diversification(findings: Findings) -> Recommendation:
+    by_asset = coverage_by_asset(findings.vault)
+    largest = max(by_asset, key=lambda asset: by_asset[asset])
+    share = by_asset[largest] / findings.vault.coverage
+    message = f"write new cover on other coins than {largest}, which has {share:.0%} of the coverage"
+    return Recommendation("diversification", message, share)
+
+
+def _about_stress(findings: Findings) -> Recommendation:
+    more = math.ceil(findings.stress.worst_loss / LARGE_SHARE_OF_CAPITAL - findings.vault.capital)
+    message = (
+        f"raise capital by {more:,.0f} USD, so that {findings.stress.worst_scenario} loses at most "
+        f"{LARGE_SHARE_OF_CAPITAL:.0%} of it"
+    )
+    return Recommendation("worst_stress", message, float(more))
+
+
+def _about_contagion(findings: Findings) -> Recommendation:
+    coins = sorted({*findings.contagion["asset_1"], *findings.contagion["asset_2"]})
+    by_asset = coverage_by_asset(findings.vault)
+    together = math.fsum(by_asset.get(coin, 0.0) for coin in coins)
+    message = f"treat {', '.join(coins)} as one risk: their coverage together is {together:,.0f} USD"
+    return Recommendation("contagion", message, together)
+
+
+def _about_open_depegs(findings: Findings) -> Recommendation:
+    off_peg = sorted({event.asset for event in findings.open_events if event.direction == "below"})
+    due = math.fsum(
+        policy.payout(findings.ratios[canonical(policy.asset)])
+        for policy in findings.vault.policies
+        if canonical(policy.asset) in off_peg
+    )
+    message = f"keep {due:,.0f} USD liquid: what the policies on {', '.join(off_peg)} pay at the newest prices"
+    return Recommendation("open_depeg", message, due)
+
+
+def _about_missing_prices(findings: Findings) -> Recommendation:
+    missing = sorted(findings.without_prices)
+    by_asset = coverage_by_asset(findings.vault)
+    unseen = math.fsum(by_asset[asset] for asset in missing)
+    message = f"find a price source for {', '.join(missing)}: {unseen:,.0f} USD of coverage is not watched"
+    return Recommendation("covered_without_prices", message, unseen)
+
+
+def _about_stale_data(findings: Findings) -> Recommendation:
+    oldest = max(findings.ages, key=lambda asset: findings.ages[asset][0])
+    message = f"fetch new prices of {', '.join(sorted(findings.ages))}; the oldest is {oldest}"
+    return Recommendation("stale_data", message, findings.ages[oldest][0])
+
+
+def _highest_triggers(vault: Vault) -> dict[str, float]:
+    triggers: dict[str, float] = {}
+    for policy in vault.policies:
+        asset = canonical(policy.asset)
+        triggers[asset] = max(triggers.get(asset, 0.0), policy.trigger_price)
+    return triggers

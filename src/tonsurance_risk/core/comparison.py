@@ -1,0 +1,138 @@
+"""Today against the days before: trends from stored snapshots, and a change of correlation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tonsurance_risk.core.correlation import CorrelationMatrix
+from tonsurance_risk.core.prices import valid_index
+from tonsurance_risk.errors import InsufficientDataError
+from tonsurance_risk.model import BTC, DepegEvent, iso
+
+TREND = timedelta(days=30)
+GROWTH = timedelta(days=7)
+SNAPSHOT_TOLERANCE = timedelta(days=3)
+"""How much older than asked a snapshot may be, after missed runs."""
+REGIME_MEAN, REGIME_RISE = 0.8, 0.20
+SNAPSHOT_COLUMNS = ("var_95", "capital", "coverage")
+
+
+def valid_history(history: pd.DataFrame | None, as_of: pd.Timestamp) -> pd.DataFrame:
+    """Return the snapshots before `as_of`; none gives an empty table.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing or the index is not of strictly increasing tz-aware times.
+    """
+    if history is None:
+        empty = pd.DatetimeIndex([], tz="UTC")
+        return pd.DataFrame({name: pd.Series(dtype=float) for name in SNAPSHOT_COLUMNS}, index=empty)
+    missing = [name for name in SNAPSHOT_COLUMNS if name not in history.columns]
+    if missing:
+        raise ValueError(f"history must have the columns {list(SNAPSHOT_COLUMNS)}, missing {missing}")
+    known = history.set_axis(valid_index(history.index, "history"))
+    return known[known.index < as_of]
+
+
+def relative_change(
+    history: pd.DataFrame, column: str, value: float, as_of: pd.Timestamp, age: timedelta
+) -> float:
+    """Return ``value / then - 1`` against the newest snapshot that is at least `age` old.
+
+    Raises
+    ------
+    InsufficientDataError
+        If there is no snapshot from `age` to 3 days more before `as_of`, or it is not positive.
+    """
+    then = history.loc[as_of - age - SNAPSHOT_TOLERANCE : as_of - age, column]
+    if then.empty:
+        raise InsufficientDataError(
+            f"no snapshot from {iso(as_of - age - SNAPSHOT_TOLERANCE)} to {iso(as_of - age)}",
+            time=as_of - age,
+        )
+    return _ratio(value, float(then.iloc[-1]), f"{column} at {iso(then.index[-1])}")
+
+
+def change_against_mean(history: pd.DataFrame, column: str, value: float, as_of: pd.Timestamp) -> float:
+    """Return ``value / mean - 1`` against the mean of the snapshots of the 30 days before.
+
+    Raises
+    ------
+    InsufficientDataError
+        If there is none, or the mean is not positive.
+    """
+    recent = history.loc[as_of - TREND :, column]
+    if recent.empty:
+        raise InsufficientDataError(f"no snapshot in the 30 days before {iso(as_of)}", time=as_of)
+    return _ratio(value, float(recent.mean()), f"the mean {column} of {len(recent)} snapshot(s)")
+
+
+def regime_change(recent: CorrelationMatrix | None, baseline: CorrelationMatrix | None) -> dict[str, Any]:
+    """Return whether the mean correlation of coins is above 0.8 and more than 20 % above the baseline's.
+
+    Raises
+    ------
+    InsufficientDataError
+        If a matrix is missing or has no estimated pair.
+    """
+    means = {}
+    for name, matrix in (("recent", recent), ("baseline", baseline)):
+        pairs = None if matrix is None else coin_pairs(matrix)
+        if pairs is None or pairs["is_default"].all():
+            raise InsufficientDataError(f"no {name} correlation of coins was estimated")
+        means[name] = float(pairs.loc[~pairs["is_default"], "correlation"].mean())
+    changed = means["recent"] > REGIME_MEAN and means["recent"] > (1.0 + REGIME_RISE) * means["baseline"]
+    return {"changed": bool(changed), "recent_mean": means["recent"], "baseline_mean": means["baseline"]}
+
+
+def coin_pairs(matrix: CorrelationMatrix) -> pd.DataFrame:
+    """Return the pairs of a matrix without BTC."""
+    return matrix.select([asset for asset in matrix.assets if asset != BTC]).pairs()
+
+
+def new_events(events: Iterable[DepegEvent], as_of: pd.Timestamp) -> int:
+    """Return how many events began in the last 7 days."""
+    return sum(as_of - GROWTH < event.start <= as_of for event in events)
+
+
+def historical_comparison(
+    *,
+    history: pd.DataFrame,
+    as_of: pd.Timestamp,
+    var_95: float,
+    capital: float,
+    events: Iterable[DepegEvent],
+    correlations: Mapping[int, CorrelationMatrix | None],
+) -> dict[str, Any]:
+    """Return the comparison section of a report; what cannot be computed is None with a reason beside it."""
+    windows = sorted(correlations)
+    section: dict[str, Any] = {}
+    computations = {
+        "var_95_vs_30d_avg": lambda: change_against_mean(history, "var_95", var_95, as_of),
+        "correlation_regime_change": lambda: regime_change(correlations[windows[0]], correlations[windows[-1]]),
+        "new_depeg_events_7d": lambda: new_events(events, as_of),
+        "portfolio_growth_7d": lambda: relative_change(history, "capital", capital, as_of, GROWTH),
+    }
+    for name, compute in computations.items():
+        section |= computed_or_reason(name, compute)
+    return section
+
+
+def computed_or_reason(name: str, compute: Any) -> dict[str, Any]:
+    """Return ``{name: value}``, or None and ``{name}_reason`` when the data do not allow it."""
+    try:
+        return {name: compute()}
+    except InsufficientDataError as error:
+        return {name: None, f"{name}_reason": str(error)}
+
+
+def _ratio(value: float, base: float, what: str) -> float:
+    if not (np.isfinite(base) and base > 0.0):
+        raise InsufficientDataError(f"{what} is {base:g}: no relative change", observed=base)
+    return value / base - 1.0

@@ -1,0 +1,276 @@
+"""Detection: the rules of api.md one by one; the oracle comparison is in tests/property."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import tonsurance_risk as tr
+from tonsurance_risk.errors import InvalidPriceError
+
+HOUR = timedelta(hours=1)
+
+
+def series(values, *, start="2024-01-01", freq="h", name="USDC"):
+    """Return a named hourly series."""
+    index = pd.date_range(start, periods=len(values), freq=freq, tz="UTC")
+    return pd.Series(values, index=index, name=name, dtype=float)
+
+
+def test_a_dip_is_one_event_with_its_minimum():
+    """The first test of the mission."""
+    [event] = tr.detect_depegs(series([1.00, 0.97, 0.95, 0.96, 1.00]))
+
+    assert 0.95 == event.min_price
+    assert 0.97 == event.max_price
+    assert pytest.approx(0.05) == event.severity
+    assert 3 == event.n_observations
+    assert pd.Timestamp("2024-01-01T01:00Z") == event.start
+    assert pd.Timestamp("2024-01-01T03:00Z") == event.end
+    assert pd.Timestamp("2024-01-01T04:00Z") == event.recovered_at
+    assert 2 * HOUR == event.duration
+    assert 3 * HOUR == event.recovery_time
+    assert not event.is_open
+    assert not event.cut_by_gap
+    assert ("USDC", "below", 0.99, 0.99, 1.0) == (
+        event.asset, event.direction, event.threshold, event.recovery, event.peg_reference,
+    )  # fmt: skip
+
+
+def test_hysteresis_keeps_an_event_open_between_the_thresholds():
+    """Closing needs the recovery level, opening the threshold."""
+    prices = series([1.0, 0.98, 0.992, 0.985, 0.996, 0.992, 1.0])
+
+    [event] = tr.detect_depegs(prices, recovery=0.995)
+
+    assert pd.Timestamp("2024-01-01T04:00Z") == event.recovered_at
+    assert 3 == event.n_observations
+
+
+def test_a_premium_is_the_same_rule_on_two_minus_ratio():
+    """0.99 opens above 1.01."""
+    prices = series([1.0, 1.01, 1.02, 1.03, 1.0, 0.98, 0.97, 1.0])
+
+    [above] = tr.detect_depegs(prices, direction="above")
+    both = tr.detect_depegs(prices, direction="both")
+
+    assert ("above", 1.03) == (above.direction, above.max_price)
+    assert pytest.approx(0.03) == above.severity
+    assert ["above", "below"] == [event.direction for event in both]
+
+
+def test_a_daily_bar_lasts_a_day_only_with_its_span():
+    """Without sample_span an event of one bar lasts 0 s and is shorter than an hour."""
+    prices = series([1.0, 0.97, 1.0], freq="D")
+
+    assert [] == tr.detect_depegs(prices)
+    [event] = tr.detect_depegs(prices, sample_span=timedelta(days=1))
+    assert timedelta(days=1) == event.duration
+
+
+def test_an_event_at_the_end_of_the_data_is_open():
+    """It has no recovering sample and was not cut."""
+    [event] = tr.detect_depegs(series([1.0, 0.97, 0.97]))
+
+    assert event.is_open
+    assert event.recovered_at is None
+    assert event.recovery_time is None
+
+
+def test_a_gap_cuts_an_event_and_the_next_sample_opens_only_below_the_threshold():
+    """Also when the sample behind the gap would have recovered it."""
+    hours = [0, 1, 2, 10, 11, 12]
+    index = pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(hours, unit="h")
+    between = pd.Series([1.0, 0.97, 0.97, 0.993, 0.97, 1.0], index=index, name="USDC")
+
+    first, second = tr.detect_depegs(between, recovery=0.995, max_gap=3 * HOUR, min_duration=timedelta(0))
+
+    assert (True, None, False) == (first.cut_by_gap, first.recovered_at, first.is_open)
+    assert index[2] == first.end
+    assert index[4] == second.start
+    recovering = between.copy()
+    recovering.iloc[3] = 1.0
+    assert tr.detect_depegs(recovering, max_gap=3 * HOUR, min_duration=timedelta(0))[0].cut_by_gap
+
+
+def test_flicker_merges_transitively_and_before_the_minimum_duration():
+    """Three dips of one sample, two hours apart, are one event of five samples."""
+    prices = series([1.0, 0.98, 1.0, 0.97, 1.0, 0.985, 1.0])
+
+    assert [] == tr.detect_depegs(prices)
+    [event] = tr.detect_depegs(prices, merge_within=HOUR)
+    assert 5 == event.n_observations
+    assert (0.97, 1.0) == (event.min_price, event.max_price)
+    assert pd.Timestamp("2024-01-01T06:00Z") == event.recovered_at
+
+
+def test_nan_is_not_a_sample():
+    """Neither recovers nor counts."""
+    [event] = tr.detect_depegs(series([1.0, 0.97, np.nan, 0.96, 1.0]))
+
+    assert 2 == event.n_observations
+
+
+def test_frames_are_searched_in_every_column_but_btc():
+    """Ordered by asset and start."""
+    frame = pd.DataFrame(
+        {"usdt": series([1.0, 0.9, 0.9]), "BTC": series([4e4, 3e4, 2e4]), "DAI": series([1.0, 0.8, 0.8])}
+    )
+
+    assert ["DAI", "USDT"] == [event.asset for event in tr.detect_depegs(frame)]
+    assert [] == tr.detect_depegs(series([4e4, 3e4, 2e4], name="BTC"))
+
+
+@pytest.mark.parametrize(
+    "empty",
+    [series([]), pd.DataFrame(), series([np.nan, np.nan]), pd.Series([], name="USDC", dtype=float)],
+)
+def test_nothing_in_nothing_out(empty):
+    """Empty input has no event."""
+    assert [] == tr.detect_depegs(empty)
+
+
+@pytest.mark.parametrize(
+    ("peg", "reference"),
+    [
+        (1.1, 1.1),
+        (tr.FixedPeg(1.1), 1.1),
+        ({"mycoin": 1.2, "OTHER": 3.0}, 1.2),
+        (
+            pd.Series([1.1, 1.2], index=pd.to_datetime(["2023-12-31T00:00", "2024-01-01T01:00"], utc=True)),
+            1.2,
+        ),
+    ],
+)
+def test_a_coin_of_ones_own_takes_the_given_peg(peg, reference):
+    """As a number, a peg, a mapping by symbol or a Series of references."""
+    prices = series([1.2, 1.0, 0.9, 0.9, 1.2], name="mycoin")
+
+    events = tr.detect_depegs(prices, peg=peg)
+
+    assert reference == events[-1].peg_reference
+    assert pytest.approx(1.0 - 0.9 / reference) == events[-1].severity
+
+
+def test_an_unknown_symbol_is_pegged_to_one():
+    """So that a coin of one's own works without being declared."""
+    assert 1 == len(tr.detect_depegs(series([1.0, 0.9, 0.9, 1.0], name="XYZ")))
+
+
+def test_a_series_of_references_must_reach_back():
+    """No reference at or before the first sample."""
+    late = pd.Series([1.0], index=pd.to_datetime(["2025-01-01"], utc=True))
+
+    with pytest.raises(InvalidPriceError, match="no reference at or before 2024-01-01"):
+        tr.detect_depegs(series([1.0, 1.0]), peg=late)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"threshold": 0.0}, "threshold"),
+        ({"threshold": 1.01}, "threshold"),
+        ({"threshold": float("nan")}, "threshold"),
+        ({"threshold": 99}, "threshold"),
+        ({"recovery": 0.98}, "recovery"),
+        ({"recovery": 1.1}, "recovery"),
+        ({"min_duration": timedelta(-1)}, "min_duration"),
+        ({"min_duration": 3600}, "min_duration"),
+        ({"max_gap": timedelta(-1)}, "max_gap"),
+        ({"merge_within": None}, "merge_within"),
+        ({"sample_span": "1h"}, "sample_span"),
+        ({"direction": "up"}, "direction"),
+        ({"peg": 0.0}, "peg of USDC"),
+        ({"peg": -1.0}, "peg of USDC"),
+        ({"peg": "one"}, "peg of USDC"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, message):
+    """In the message, with what was found."""
+    with pytest.raises(ValueError, match=message):
+        tr.detect_depegs(series([1.0, 0.9, 1.0]), **arguments)
+
+
+def test_an_unnamed_series_is_refused():
+    """Its asset is not known."""
+    with pytest.raises(ValueError, match="named by its asset symbol"):
+        tr.detect_depegs(series([1.0, 0.9]).rename(None))
+
+
+def test_events_as_a_table():
+    """One row an event, with the properties; no event, no row but all columns."""
+    events = tr.detect_depegs(series([1.0, 0.97, 0.95, 0.96, 1.0, 0.9, 0.9]))
+
+    table = tr.events_to_frame(events)
+
+    assert [timedelta(hours=2), timedelta(hours=1)] == table["duration"].tolist()
+    assert [False, True] == table["is_open"].tolist()
+    assert table["recovered_at"].isna().tolist() == [False, True]
+    assert list(table.columns) == list(tr.events_to_frame([]).columns)
+
+
+class TestAccruing:
+    """sUSDe and USDY: two years of hourly prices with 5 bp of noise around a growing value."""
+
+    N = 2 * 365 * 24
+
+    def prices(self, growth: float, seed: int = 0) -> pd.Series:
+        """Return a value that grows at a rate a year, with noise."""
+        rng = np.random.default_rng(seed)
+        years = np.arange(self.N) / (365 * 24)
+        return series(1.15 * (1 + growth) ** years * np.exp(rng.normal(0, 5e-4, self.N)), name="sUSDe")
+
+    @pytest.mark.parametrize("growth", [0.05, 0.10, 0.30])
+    def test_growth_is_on_peg(self, growth):
+        """No false event in two years."""
+        assert [] == tr.detect_depegs(self.prices(growth), sample_span=HOUR)
+
+    @pytest.mark.parametrize("growth", [0.05, 0.10, 0.30])
+    @pytest.mark.parametrize(("drop", "hours"), [(0.03, 1), (0.06, 30 * 24)])
+    def test_a_drop_is_one_event(self, growth, drop, hours):
+        """3 % for an hour and 6 % for 30 days."""
+        prices = self.prices(growth)
+        begin = self.N // 2
+        prices.iloc[begin : begin + hours] *= 1 - drop
+
+        [event] = tr.detect_depegs(prices, sample_span=HOUR)
+
+        assert prices.index[begin] == event.start
+        assert hours == event.n_observations
+        assert prices.index[begin + hours] == event.recovered_at
+        assert event.severity == pytest.approx(drop, abs=0.004)
+        assert 0.995 == event.recovery
+
+    def test_a_fall_in_an_hour_is_a_depeg_though_the_price_is_above_one(self):
+        """From 1.15 to 1.08."""
+        prices = series([1.15] * 48 + [1.08] * 4, name="USDY")
+
+        [event] = tr.detect_depegs(prices)
+
+        assert event.severity == pytest.approx(1 - 1.08 / 1.15, abs=1e-4)
+
+    def test_the_first_day_only_gives_the_reference(self):
+        """Its samples belong to no event; with a start the first sample is tested."""
+        prices = series([1.15, 0.5] + [1.15] * 10 + [0.5, 0.5], name="sUSDe")
+
+        assert [] == tr.detect_depegs(prices)
+        events = tr.detect_depegs(prices, peg=tr.AccruingPeg(start=1.3))
+        assert prices.index[0] == events[0].start
+        assert (
+            1.3
+            == tr.detect_depegs(prices.iloc[:1], peg=tr.AccruingPeg(start=1.3), sample_span=HOUR)[0].peg_reference
+        )
+
+    def test_a_lasting_loss_is_absorbed_after_about_a_hundred_days(self):
+        """The documented limit: the reference falls 10 % a year."""
+        prices = self.prices(0.0)
+        prices.iloc[self.N // 2 :] *= 0.97
+
+        [event] = tr.detect_depegs(prices, sample_span=HOUR)
+
+        # ln(0.995 / 0.97) / -ln(0.9) years until the ratio is back at the recovery level, less the noise.
+        assert 75 <= event.duration / timedelta(days=1) <= 100
+        assert event.recovered_at is not None

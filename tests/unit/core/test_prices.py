@@ -1,0 +1,118 @@
+"""What a valid price frame is."""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import tonsurance_risk as tr
+from tonsurance_risk.core.prices import valid_prices
+from tonsurance_risk.errors import DataError, InvalidPriceError, RiskError
+
+HOURS = pd.date_range("2024-01-01", periods=4, freq="h", tz="UTC")
+
+
+def frame(**columns):
+    """Return a wide frame of four hours."""
+    return pd.DataFrame(columns, index=HOURS)
+
+
+def test_a_valid_frame_is_not_copied():
+    """The same object comes back."""
+    prices = frame(USDC=[1.0, 0.99, np.nan, 1.0])
+
+    assert valid_prices(prices) is prices
+
+
+def test_another_zone_is_converted_and_symbols_are_spelled():
+    """Without changing the input."""
+    prices = frame(usdc=[1.0] * 4, mycoin=[1] * 4).tz_convert("America/New_York")
+
+    valid = valid_prices(prices)
+
+    assert ["USDC", "mycoin"] == list(valid.columns)
+    assert (valid.index == HOURS).all()
+    assert "UTC" == str(valid.index.tz)
+    assert ["usdc", "mycoin"] == list(prices.columns)
+
+
+@pytest.mark.parametrize("bad", [math.inf, -math.inf, 0.0, -1.0, -1e-300])
+def test_an_impossible_price_is_refused_with_asset_time_and_value(bad):
+    """Everywhere but in check_prices."""
+    prices = frame(DAI=[1.0] * 4, USDC=[1.0, 1.0, bad, 1.0])
+
+    with pytest.raises(InvalidPriceError, match=r"USDC at 2024-01-01T02:00:00Z must be a price > 0") as caught:
+        valid_prices(prices)
+    assert ("USDC", HOURS[2], bad) == (caught.value.asset, caught.value.time, caught.value.observed)
+    for refuses in (tr.detect_depegs, tr.log_returns, tr.correlation_windows):
+        with pytest.raises(InvalidPriceError, match="USDC"):
+            refuses(prices)
+
+
+@pytest.mark.parametrize("bad", ["1.0", "n/a", True, [1.0], Decimal("1.0")])
+def test_text_among_prices_is_refused(bad):
+    """Numbers in text too: nobody guesses."""
+    prices = frame(USDC=pd.Series([1.0, bad, 1.0, 1.0], index=HOURS, dtype=object))
+
+    with pytest.raises(InvalidPriceError, match="USDC at 2024-01-01T01:00:00Z must be a number") as caught:
+        valid_prices(prices)
+    assert bad == caught.value.observed
+
+
+def test_missing_values_of_any_kind_are_nothing_observed():
+    """None, pandas.NA, nan, and nullable columns."""
+    prices = frame(
+        USDC=pd.Series([1.0, None, pd.NA, np.nan], index=HOURS, dtype=object),
+        DAI=pd.Series([1.0, None, 1.0, 1.0], index=HOURS, dtype="Float64"),
+    )
+
+    valid = valid_prices(prices)
+
+    assert [1, 3] == valid.notna().sum().tolist()
+    assert (valid.dtypes == np.float64).all()
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (HOURS[[0, 2, 1, 3]], r"row 2 \(2024-01-01T01:00:00Z\) is out of order"),
+        (HOURS[[0, 1, 1, 3]], r"row 2 \(2024-01-01T01:00:00Z\) is doubled"),
+        (HOURS.tz_localize(None), "naive"),
+        (pd.RangeIndex(4), "found RangeIndex"),
+        (pd.DatetimeIndex([HOURS[0], pd.NaT, HOURS[2], HOURS[3]]), "no time"),
+    ],
+)
+def test_times_must_be_utc_and_strictly_increasing(index, message):
+    """Unsorted, doubled, naive, missing or no times at all."""
+    prices = pd.DataFrame({"USDC": [1.0] * 4}, index=index)
+
+    with pytest.raises(InvalidPriceError, match=message):
+        valid_prices(prices)
+
+
+@pytest.mark.parametrize(
+    ("prices", "message"),
+    [
+        (pd.Series([1.0] * 4, index=HOURS), "named by its asset symbol"),
+        (pd.DataFrame({0: [1.0] * 4}, index=HOURS), "column must be named"),
+        (pd.DataFrame([[1.0, 1.0]] * 4, index=HOURS, columns=["usdc", "USDC"]), "'USDC' twice"),
+        ([1.0, 1.0], "must be a pandas Series or DataFrame"),
+        (None, "must be a pandas Series or DataFrame"),
+    ],
+)
+def test_columns_must_be_named_once(prices, message):
+    """By symbols that differ."""
+    with pytest.raises(ValueError, match=message):
+        valid_prices(prices)
+
+
+def test_the_error_tree():
+    """A price error is a data error, a risk error and a ValueError; an unknown asset a LookupError."""
+    assert issubclass(InvalidPriceError, (DataError, RiskError))
+    assert issubclass(InvalidPriceError, ValueError)
+    with pytest.raises(LookupError, match=r"did you mean .*USDC.*\?"):
+        tr.get_asset("USCD")

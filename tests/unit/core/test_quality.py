@@ -1,0 +1,259 @@
+"""Price checks: what is rejected, what is flagged, and that nothing real is lost."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tonsurance_risk as tr
+from tonsurance_risk.errors import InvalidPriceError
+
+START = pd.Timestamp("2024-01-01", tz="UTC")
+
+
+def calm(n=100, freq="h", name="USDC", seed=0):
+    """Return a series with 5 bp of noise."""
+    index = pd.date_range(START, periods=n, freq=freq)
+    return pd.Series(1.0 + np.random.default_rng(seed).normal(0, 5e-4, n), index=index, name=name)
+
+
+def findings(report, *checks):
+    """Return (check, action, time) of the findings, without the lone-source rows."""
+    rows = report.flags[report.flags["check"] != "lone_source"]
+    return [(row.check, row.action) for row in rows.itertuples() if not checks or row.check in checks]
+
+
+def check(prices, **options):
+    """Check as of the last stamp."""
+    return tr.check_prices(prices, as_of=options.pop("as_of", prices.index.max()), **options)
+
+
+def test_a_false_print_does_not_pass():
+    """The third test of the mission: 1.00 5.00 1.00."""
+    prices = pd.Series([1.0, 5.0, 1.0], index=pd.date_range(START, periods=3, freq="h"), name="USDC")
+
+    report = check(prices)
+
+    assert not report.passed
+    assert [("out_of_bounds", "reject")] == findings(report)
+    assert np.isnan(report.usable(prices)["USDC"].iloc[1])
+
+
+def test_calm_prices_pass():
+    """Only that no other source carries them is noted."""
+    prices = calm()
+
+    report = check(prices)
+
+    assert report.passed
+    assert [] == findings(report)
+    assert 1.0 == report.scores["USDC"]
+    pd.testing.assert_series_equal(prices, report.usable(prices)["USDC"], check_freq=False)
+    assert {item.name for item in report.checks if not item.passed} == {"lone_source"}
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (np.inf, ("not_finite", "reject")),
+        (-np.inf, ("not_finite", "reject")),
+        (0.0, ("out_of_bounds", "reject")),
+        (-1.0, ("out_of_bounds", "reject")),
+        (99.98, ("out_of_bounds", "reject")),
+        (3.0001, ("out_of_bounds", "reject")),
+        (0.62, ("spike", "reject")),
+        (1.35, ("spike", "reject")),
+        (0.97, ("spike", "flag")),
+        (1.03, ("spike", "flag")),
+    ],
+)
+def test_one_bad_sample(value, expected):
+    """Rejected or flagged, with its price and time."""
+    prices = calm()
+    prices.iloc[50] = value
+
+    report = check(prices)
+
+    assert expected in findings(report)
+    row = report.flags[report.flags["check"] == expected[0]].iloc[0]
+    assert ("USDC", prices.index[50], value) == (row["asset"], row["time"], row["price"])
+    assert (expected[1] == "reject") == bool(np.isnan(report.usable(prices)["USDC"].iloc[50]))
+    assert 0.99 == report.scores["USDC"]
+
+
+@pytest.mark.fault("F036")
+@pytest.mark.parametrize("depth", [0.03, 0.12, 0.30, 0.49])
+@pytest.mark.parametrize("hours", [2, 3, 12, 60])
+def test_a_move_that_lasts_is_never_a_spike(depth, hours):
+    """A real depeg passes untouched, however deep."""
+    prices = calm(200)
+    prices.iloc[100 : 100 + hours] -= depth
+
+    report = check(prices)
+
+    assert report.passed
+    assert 1 == len(tr.detect_depegs(report.usable(prices)))
+
+
+def test_a_collapse_to_nothing_is_flagged_not_rejected():
+    """Below half the peg for good."""
+    prices = calm(200)
+    prices.iloc[100:] *= 0.02
+
+    report = check(prices)
+
+    assert report.passed
+    assert {("far_from_peg", "flag")} == set(findings(report))
+
+
+def test_the_last_move_is_flagged_until_a_later_sample_is_back():
+    """Nobody can know yet."""
+    prices = calm()
+    prices.iloc[-1] = 0.7
+
+    assert [("spike", "flag")] == findings(check(prices))
+    back = pd.concat([prices, calm(101).iloc[-1:]])
+    assert [("spike", "reject")] == findings(check(back))
+
+
+def test_another_source_that_shows_half_the_move_confirms_a_spike():
+    """Unless it is of the same vendor."""
+    prices, other, silent = calm(), calm(seed=1), calm(seed=2)
+    prices.iloc[50], other.iloc[50] = 0.7, 0.84
+    prices.attrs["vendor"] = "feed A"
+    frames = {"half": other.to_frame(), "silent": silent.to_frame()}
+
+    assert [("spike", "flag")] == findings(check(prices, others=[frames["half"]]))
+    assert [("spike", "reject")] == findings(check(prices, others=[frames["silent"]]))
+    frames["half"].attrs["vendor"] = "feed A"
+    assert [("spike", "reject")] == findings(check(prices, others=[frames["half"]]))
+    assert "lone_source" not in check(prices, others=[frames["silent"]]).flags["check"].tolist()
+
+
+def test_the_usdc_close_of_march_2023_looks_like_a_spike_and_stays():
+    """0.9715 in a calm daily series is 2.8 % off, flagged, never rejected."""
+    prices = calm(60, freq="D")
+    prices.iloc[30] = 0.9715
+
+    report = check(prices)
+
+    assert [("spike", "flag")] == findings(report)
+    assert 1 == len(tr.detect_depegs(report.usable(prices), sample_span=timedelta(days=1)))
+
+
+@pytest.mark.fault("F038")
+def test_future_stamps_are_rejected():
+    """After as_of."""
+    prices = calm()
+
+    report = check(prices, as_of=prices.index[-3])
+
+    assert [("future", "reject")] * 2 == findings(report)
+
+
+@pytest.mark.fault("F041")
+def test_doubled_and_unordered_stamps_are_flagged_and_the_last_row_is_kept():
+    """The dropped one is never rejected, the kept one is checked."""
+    prices = calm()
+    messy = pd.concat([prices.iloc[:50], prices.iloc[60:], prices.iloc[50:60], prices.iloc[10:11] * 0 + 0.7])
+
+    report = check(messy)
+    usable = report.usable(messy)
+
+    assert ("unordered", "flag") in findings(report)
+    assert ("doubled", "flag") in findings(report)
+    assert [("spike", "reject")] == findings(report, "spike", "out_of_bounds")
+    assert len(prices) == len(usable)
+    assert usable.index.is_monotonic_increasing
+    assert np.isnan(usable["USDC"].iloc[10])
+
+
+@pytest.mark.fault("F047")
+def test_a_price_that_stands_still_is_flagged_once():
+    """One row a stretch, with its length."""
+    prices = calm()
+    prices.iloc[20:60] = 1.0001
+
+    report = check(prices)
+
+    assert [("flat", "flag")] == findings(report)
+    assert "(40 samples)" in report.flags.loc[report.flags["check"] == "flat", "detail"].iloc[0]
+
+
+@pytest.mark.parametrize(("freq", "hours"), [("h", 24), ("D", 48)])
+def test_stale_series_do_not_pass(freq, hours):
+    """24 h, and 48 h for a step of a day."""
+    prices = calm(freq=freq)
+    limit = prices.index[-1] + timedelta(hours=hours)
+
+    assert check(prices, as_of=limit).passed
+    late = check(prices, as_of=limit + timedelta(seconds=1))
+    assert not late.passed
+    assert ["USDC"] == late.stale
+    assert 0.5 == late.scores["USDC"]
+
+
+def test_an_asset_without_usable_samples_scores_zero():
+    """All rejected, or none there."""
+    prices = pd.DataFrame({"USDC": calm(), "DAI": np.nan, "GHO": -1.0})
+
+    report = check(prices)
+
+    assert [1.0, 0.0, 0.0] == report.scores[["USDC", "DAI", "GHO"]].tolist()
+    assert ["DAI", "GHO"] == report.stale
+
+
+def test_btc_has_no_bounds():
+    """And a coin that accrues is measured against its own reference."""
+    rng = np.random.default_rng(0)
+    index = pd.date_range(START, periods=200, freq="h")
+    prices = pd.DataFrame(
+        {"BTC": 4e4 * np.exp(rng.normal(0, 1e-3, 200)), "sUSDe": 3.5 + rng.normal(0, 1e-3, 200)}, index=index
+    )
+
+    assert check(prices).passed
+
+
+@pytest.mark.parametrize(
+    ("prices", "message"),
+    [
+        (calm().tz_localize(None), "naive"),
+        (calm().astype(object).where(calm().index != START, "text"), "must be a number"),
+    ],
+)
+def test_what_cannot_even_be_checked(prices, message):
+    """Naive times and text."""
+    with pytest.raises(InvalidPriceError, match=message):
+        tr.check_prices(prices, as_of=START)
+
+
+@given(
+    st.lists(
+        st.one_of(st.floats(allow_nan=True, allow_infinity=True), st.floats(0.9, 1.1)),
+        min_size=1,
+        max_size=40,
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_usable_is_always_valid_and_nothing_is_deleted(values, random):
+    """Whatever the values and their order: one row a stamp, rejected samples NaN, the others as they were."""
+    hours = [random.randrange(30) for _ in values]
+    index = START + pd.to_timedelta(hours, unit="h")
+    prices = pd.Series(values, index=index, name="USDC")
+
+    report = tr.check_prices(prices, as_of=START + timedelta(days=1))
+    usable = report.usable(prices)
+
+    tr.detect_depegs(usable)
+    last = prices[~prices.index.duplicated(keep="last")].sort_index()
+    assert last.index.tolist() == usable.index.tolist()
+    kept = usable["USDC"].notna().to_numpy()
+    assert (last.to_numpy()[kept] == usable["USDC"].to_numpy()[kept]).all()
+    rejected = set(report.flags.loc[report.flags["action"] == "reject", "time"])
+    assert {time for time, price in last.items() if not np.isnan(price)} - set(usable.index[kept]) == rejected
+    assert 0.0 <= report.scores["USDC"] <= 1.0
