@@ -1,0 +1,216 @@
+"""What the library needs from the outside, as small protocols. An adapter implements one or several.
+
+Contracts that hold for every method: times are tz-aware UTC (a naive one is refused with
+`InvalidPriceError`, another zone is converted), intervals are ``[start, end)``, a write is all or nothing and
+may be repeated without effect, and only errors of `tonsurance_risk.errors` (or a `ValueError` for a plainly
+wrong argument) come out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Protocol, Self, runtime_checkable
+
+import attrs
+import pandas as pd
+
+from tonsurance_risk.core.correlation import CorrelationMatrix
+from tonsurance_risk.model import DepegEvent, Scenario
+
+
+class Clock(Protocol):
+    """Tells the time."""
+
+    def now(self) -> datetime:
+        """Return the present instant, UTC."""
+
+
+class SystemClock:
+    """The clock of the machine."""
+
+    def now(self) -> datetime:
+        """Return the present instant, UTC."""
+        return datetime.now(UTC)
+
+
+@attrs.frozen
+class WriteResult:
+    """How many rows a write found new, changed, unchanged, and how many it kept out."""
+
+    new: int
+    changed: int
+    unchanged: int
+    rejected: int = 0
+
+
+@runtime_checkable
+class PriceSource(Protocol):
+    """Gives prices of one asset at a time."""
+
+    @property
+    def name(self) -> str:
+        """How the source is called in the store and in every report."""
+
+    def fetch(self, asset: str, start: datetime, end: datetime, *, step: str = "1h") -> pd.Series:
+        """Return the prices of `asset` that became known in ``[start, end)``.
+
+        Parameters
+        ----------
+        asset : str
+            A symbol, in any case.
+        start, end : datetime
+            tz-aware.
+        step : {"1h", "1d"}
+            The distance of two samples.
+
+        Returns
+        -------
+        Series of float
+            USD, strictly increasing UTC index, named by the symbol as `get_asset` spells it; empty when the
+            source carries the asset but has nothing in the interval. A bar is stamped with its end, when its
+            close is known.
+
+        Raises
+        ------
+        UnknownAssetError
+            If the source does not carry the asset; the message says what it looked for.
+        GranularityError
+            If the source does not have that step.
+        PayloadError, InvalidPriceError
+            If what the source gave cannot be read or cannot be a price.
+        SourceUnavailableError
+            If the source did not answer.
+        """
+
+
+class PriceStore(Protocol):
+    """Keeps prices by (asset, source, step, time), and what a later write changed."""
+
+    def save_prices(self, prices: pd.Series | pd.DataFrame, *, source: str, step: str) -> WriteResult:
+        """Store every price of a named Series or wide frame; NaN means nothing observed and is not stored.
+
+        A price that differs from the stored one replaces it, and the old one is kept as a revision with the
+        instants at which it was recorded and replaced. Invalid frames raise `InvalidPriceError` and store
+        nothing.
+        """
+
+    def load_prices(
+        self,
+        assets: Iterable[str] | None = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        *,
+        step: str = "1h",
+        source: str | None = None,
+        known_at: datetime | None = None,
+    ) -> pd.DataFrame:
+        """Return a wide frame of the stored prices.
+
+        Parameters
+        ----------
+        assets : iterable of str, optional
+            Columns, in this order; one without prices is a column of NaN. None: all that have prices, sorted.
+        start, end : datetime, optional
+            ``[start, end)``.
+        step : str
+            Only samples of this step.
+        source : str, optional
+            Only samples of this source. None is accepted while the selection holds one source; with
+            several a `ValueError` lists them.
+        known_at : datetime, optional
+            What the store held at that instant: prices recorded at or before it and not yet replaced.
+        """
+
+
+class ResultStore(Protocol):
+    """Keeps what was computed: events, correlations, scenarios, reports, snapshots, inputs of runs."""
+
+    def save_events(self, events: Iterable[DepegEvent]) -> WriteResult:
+        """Store events by (asset, direction, source, rule, start).
+
+        An event replaces the stored one of the same key (an open one that has since recovered), and the
+        stored ones of the same asset, direction, source and rule that it overlaps: the same stretch seen
+        in fewer data. Those replaced count as changed.
+        """
+
+    def load_events(
+        self,
+        assets: Iterable[str] | None = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        *,
+        source: str | None = None,
+    ) -> list[DepegEvent]:
+        """Return events that start in ``[start, end)``, ordered by (asset, start), equal to those saved."""
+
+    def save_correlations(self, matrices: Iterable[CorrelationMatrix], *, source: str, step: str) -> WriteResult:
+        """Store the pairs of matrices by (source, step, window_days, as_of); counts are of pairs.
+
+        A matrix without `as_of` or `window_days` is a `ValueError`.
+        """
+
+    def load_correlations(
+        self, *, window_days: int, source: str, step: str, as_of: datetime | None = None
+    ) -> CorrelationMatrix | None:
+        """Return the newest matrix of a window, at or before `as_of`; None when there is none."""
+
+    def save_scenarios(self, scenarios: Iterable[Scenario]) -> WriteResult:
+        """Store scenarios by name; one of the same name is replaced in its place."""
+
+    def load_scenarios(self, *, min_probability: float = 0.0) -> list[Scenario]:
+        """Return the scenarios of at least that probability, in the order in which they were first saved."""
+
+    def save_reports(self, documents: Iterable[Mapping[str, Any]], *, source: str, step: str) -> WriteResult:
+        """Store report documents by (source, step, document["as_of"])."""
+
+    def load_reports(
+        self,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        *,
+        source: str | None = None,
+        step: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """Return the report documents with ``as_of`` in ``[start, end)``, oldest first."""
+
+    def save_snapshots(self, snapshots: pd.DataFrame, *, source: str, step: str) -> WriteResult:
+        """Store a table indexed by UTC instant, columns var_95, capital, coverage [USD]."""
+
+    def load_snapshots(
+        self,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        *,
+        source: str,
+        step: str,
+    ) -> pd.DataFrame:
+        """Return the snapshots in ``[start, end)``, oldest first, in the form that `save_snapshots` takes."""
+
+    def save_run_inputs(self, document: Mapping[str, Any]) -> str:
+        """Store the inputs of a run once and return their content hash.
+
+        The hash is the SHA-256 in hex of the document as JSON with sorted keys and no spaces.
+        """
+
+    def load_run_inputs(self, content_hash: str) -> dict[str, Any]:
+        """Return the inputs of that hash; an unknown hash is a `LookupError`."""
+
+
+class Store(PriceStore, ResultStore, Protocol):
+    """All that the runner keeps, in one place; a context manager that closes on leaving."""
+
+    def close(self) -> None:
+        """Release files and connections; may be called again."""
+
+    def __enter__(self) -> Self:
+        """Return the store."""
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the store."""
