@@ -12,7 +12,7 @@ import pandas as pd
 from tonsurance_risk.assets import canonical
 from tonsurance_risk.core.portfolio import PortfolioMetrics, coverage_by_asset
 from tonsurance_risk.core.stress import LARGE_SHARE_OF_CAPITAL, StressResult
-from tonsurance_risk.model import DepegEvent, Vault, iso
+from tonsurance_risk.model import BTC, DepegEvent, Vault, iso
 
 Severity = Literal["low", "medium", "high", "critical"]
 SEVERITIES: tuple[Severity, ...] = ("critical", "high", "medium", "low")
@@ -73,7 +73,7 @@ class Findings:
     ratios : mapping of float by symbol
         Newest price in units of the peg reference.
     without_prices : iterable of str
-        Covered assets without prices.
+        Covered assets without prices, and BTC when it is held without.
     ages : mapping of (hours, accepted hours) by symbol
         Assets whose newest price is too old.
     """
@@ -112,6 +112,7 @@ def recommendations(alerts: Iterable[Alert], findings: Findings) -> list[Recomme
         "contagion": _about_contagion,
         "open_depeg": _about_open_depegs,
         "covered_without_prices": _about_missing_prices,
+        "held_without_prices": _about_missing_btc,
         "stale_data": _about_stale_data,
     }
     return [advice[rule](findings) for rule in dict.fromkeys(alert.rule for alert in alerts) if rule in advice]
@@ -174,6 +175,10 @@ def _depeg_alerts(findings: Findings) -> Iterator[Alert]:
 
 def _data_alerts(findings: Findings) -> Iterator[Alert]:
     for asset in findings.without_prices:
+        if asset == BTC:
+            message = "the vault holds BTC and has no price of it: simulated with a fallback volatility"
+            yield Alert("medium", "data", message, "held_without_prices", 0.0, 1.0)
+            continue
         message = f"{asset} is covered and has no prices: simulated from scenario prices and a fallback volatility"
         yield Alert("high", "data", message, "covered_without_prices", 0.0, 1.0)
     for asset, (hours, accepted) in findings.ages.items():
@@ -236,11 +241,16 @@ def _about_open_depegs(findings: Findings) -> Recommendation:
 
 
 def _about_missing_prices(findings: Findings) -> Recommendation:
-    missing = sorted(findings.without_prices)
+    missing = sorted(asset for asset in findings.without_prices if asset != BTC)
     by_asset = coverage_by_asset(findings.vault)
     unseen = math.fsum(by_asset[asset] for asset in missing)
     message = f"find a price source for {', '.join(missing)}: {unseen:,.0f} USD of coverage is not watched"
     return Recommendation("covered_without_prices", message, unseen)
+
+
+def _about_missing_btc(findings: Findings) -> Recommendation:
+    message = f"find a price source for BTC: {findings.vault.btc_value:,.0f} USD of it are not watched"
+    return Recommendation("held_without_prices", message, findings.vault.btc_value)
 
 
 def _about_stale_data(findings: Findings) -> Recommendation:

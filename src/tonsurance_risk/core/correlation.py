@@ -327,18 +327,19 @@ def correlation_windows(
         raise InsufficientDataError("correlation windows need prices, found no rows", observed=0, required=2)
     end = frame.index[-1] if as_of is None else as_utc(as_of, "as_of")
     known = frame.loc[:end]
+    returns = log_returns(known) if len(known) > 1 else None
     matrices: dict[int, CorrelationMatrix] = {}
     for window in days:
-        rows = known.loc[known.index > end - timedelta(days=window)]
-        if len(rows) < 2:
+        rows = int((known.index > end - timedelta(days=window)).sum())
+        if returns is None or rows < 2:
             raise InsufficientDataError(
-                f"the {window}-day window up to {iso(end)} holds {len(rows)} row(s) of prices, "
-                f"at least 2 are needed",
+                f"the {window}-day window up to {iso(end)} holds {rows} row(s) of prices, at least 2 are needed",
                 time=end,
-                observed=len(rows),
+                observed=rows,
                 required=2,
             )
-        matrix = _estimated(log_returns(rows), min_observations, default)
+        # The first return of a window needs a price before it; of two rows one return is left, all default.
+        matrix = _estimated(returns.iloc[len(returns) + 1 - rows :], min_observations, default)
         matrices[window] = attrs.evolve(matrix, window_days=window, as_of=end)
     return matrices
 
@@ -346,7 +347,28 @@ def correlation_windows(
 def contagion_pairs(matrix: CorrelationMatrix, threshold: float = 0.8) -> pd.DataFrame:
     """Return the pairs of coins whose correlation is at least `threshold`, strongest first.
 
-    BTC and default pairs are left out; the columns are those of `CorrelationMatrix.pairs`.
+    Parameters
+    ----------
+    matrix : CorrelationMatrix
+        Coins, and BTC perhaps.
+    threshold : float
+        In [-1, 1].
+
+    Returns
+    -------
+    DataFrame
+        The columns of `CorrelationMatrix.pairs`. BTC and default pairs are left out.
+
+    Raises
+    ------
+    ValueError
+        If the threshold is not in [-1, 1].
+
+    Examples
+    --------
+    >>> table = pd.DataFrame([[1.0, 0.85], [0.85, 1.0]], index=["DAI", "USDC"], columns=["DAI", "USDC"])
+    >>> contagion_pairs(CorrelationMatrix.from_frame(table))[["asset_1", "asset_2", "risk_level"]].values.tolist()
+    [['DAI', 'USDC', 'HIGH']]
     """
     bound = within(threshold, "threshold", -1.0, 1.0)
     pairs = matrix.pairs()
@@ -427,13 +449,8 @@ def _standardised(values: FloatArray, present: BoolArray) -> tuple[FloatArray, F
     Sums of squares of such columns neither overflow nor, as a rule, cancel.
     """
     centred = np.where(present, values, 0.0)
-    if present.all():
-        centred -= centred.mean(axis=0)
-    else:
-        for column in range(values.shape[1]):
-            observed = values[present[:, column], column]
-            if observed.size:
-                centred[present[:, column], column] -= np.median(observed)
+    centred -= centred.sum(axis=0) / np.maximum(present.sum(axis=0), 1)
+    centred[~present] = 0.0
     size = np.abs(centred).max(axis=0, initial=0.0)
     size[size == 0.0] = 1.0
     centred /= size

@@ -11,9 +11,34 @@ import numpy as np
 import pandas as pd
 
 
-def canonical_json(document: Mapping[str, Any]) -> str:
-    """Return a document as JSON with sorted keys and no spaces; a `ValueError` when it holds a NaN."""
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+def canonical_json(document: Mapping[str, Any], name: str = "the document") -> str:
+    """Return `document` as JSON with sorted keys and no spaces, in ASCII.
+
+    Raises
+    ------
+    ValueError
+        If it is not a mapping, or holds NaN, an infinite number, a key that is not a string, or anything else
+        that JSON has no form for.
+    """
+    if not isinstance(document, Mapping):
+        raise ValueError(f"{name} must be a mapping, found {type(document).__name__}")
+    try:
+        encoded = json.dumps(dict(document), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{name} must be JSON: {error}") from error
+    _refuse_other_keys(dict(document), name)
+    return encoded
+
+
+def _refuse_other_keys(value: object, name: str) -> None:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise ValueError(f"{name} must be JSON: its keys must be strings, found {key!r}")
+            _refuse_other_keys(inner, name)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            _refuse_other_keys(inner, name)
 
 
 def content_hash(document: Mapping[str, Any]) -> str:

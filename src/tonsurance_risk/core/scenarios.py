@@ -67,7 +67,8 @@ def builtin_scenarios() -> list[Scenario]:
      'Normal Market Conditions']
     """
     prices = {
-        crisis: {coin: row[column] for coin, row in _CRISIS_PRICES.items()} for column, crisis in enumerate(_CRISES)
+        crisis: {coin: row[column] for coin, row in _CRISIS_PRICES.items()}
+        for column, crisis in enumerate(_CRISES)
     }
     judged = "probability, weight and prices: judgement of the model's authors, by what backs each coin"
     return [
