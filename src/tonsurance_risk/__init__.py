@@ -1,0 +1,93 @@
+"""Risk of stablecoin depeg cover: prices, depegs, correlation, simulated losses and a daily report.
+
+Importing it starts nothing. Price sources are in `tonsurance_risk.sources`, stores in
+`tonsurance_risk.storage`, errors in `tonsurance_risk.errors`.
+"""
+
+from tonsurance_risk import errors, sources, storage
+from tonsurance_risk.assessment import assess
+from tonsurance_risk.assets import STABLECOINS, get_asset
+from tonsurance_risk.core.alerts import Alert, Recommendation
+from tonsurance_risk.core.correlation import (
+    CorrelationMatrix,
+    contagion_pairs,
+    correlation_matrix,
+    correlation_windows,
+)
+from tonsurance_risk.core.depeg import detect_depegs, events_to_frame
+from tonsurance_risk.core.measures import expected_shortfall, value_at_risk
+from tonsurance_risk.core.portfolio import PortfolioMetrics, portfolio_metrics
+from tonsurance_risk.core.quality import QualityReport, QualityRules, check_prices
+from tonsurance_risk.core.returns import log_returns
+from tonsurance_risk.core.scenarios import builtin_scenarios, sample_scenarios, scenarios_from_events
+from tonsurance_risk.core.simulation import LossSample, adaptive_simulation_count, simulate_losses
+from tonsurance_risk.core.stress import StressResult, stress_test
+from tonsurance_risk.core.volatility import estimate_volatility
+from tonsurance_risk.errors import UnknownAssetError
+from tonsurance_risk.inputs import read_vault, sample_vault
+from tonsurance_risk.model import (
+    AccruingPeg,
+    Asset,
+    DepegEvent,
+    Estimate,
+    FixedPeg,
+    Policy,
+    Scenario,
+    Vault,
+)
+from tonsurance_risk.report import RiskReport
+from tonsurance_risk.reporting import save_report
+from tonsurance_risk.runner import RunResult, run_daily
+from tonsurance_risk.storage import open_store
+from tonsurance_risk.version import __version__
+
+__all__ = [
+    "STABLECOINS",
+    "AccruingPeg",
+    "Alert",
+    "Asset",
+    "CorrelationMatrix",
+    "DepegEvent",
+    "Estimate",
+    "FixedPeg",
+    "LossSample",
+    "Policy",
+    "PortfolioMetrics",
+    "QualityReport",
+    "QualityRules",
+    "Recommendation",
+    "RiskReport",
+    "RunResult",
+    "Scenario",
+    "StressResult",
+    "UnknownAssetError",
+    "Vault",
+    "__version__",
+    "adaptive_simulation_count",
+    "assess",
+    "builtin_scenarios",
+    "check_prices",
+    "contagion_pairs",
+    "correlation_matrix",
+    "correlation_windows",
+    "detect_depegs",
+    "errors",
+    "estimate_volatility",
+    "events_to_frame",
+    "expected_shortfall",
+    "get_asset",
+    "log_returns",
+    "open_store",
+    "portfolio_metrics",
+    "read_vault",
+    "run_daily",
+    "sample_scenarios",
+    "sample_vault",
+    "save_report",
+    "scenarios_from_events",
+    "simulate_losses",
+    "sources",
+    "storage",
+    "stress_test",
+    "value_at_risk",
+]

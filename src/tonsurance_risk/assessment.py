@@ -1,0 +1,273 @@
+"""The assessment: prices and a vault in, a risk report out. Pure: no I/O, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import cast
+
+import attrs
+import numpy as np
+import pandas as pd
+
+from tonsurance_risk.assets import NOT_COINS_ON_PEG, canonical, check_symbols, own_peg
+from tonsurance_risk.core.alerts import Findings, recommendations, risk_alerts
+from tonsurance_risk.core.comparison import (
+    TREND,
+    computed_or_reason,
+    historical_comparison,
+    relative_change,
+    valid_history,
+)
+from tonsurance_risk.core.correlation import CorrelationMatrix, contagion_pairs, correlation_windows
+from tonsurance_risk.core.depeg import detect_depegs
+from tonsurance_risk.core.portfolio import portfolio_metrics
+from tonsurance_risk.core.prices import peg_reference, valid_prices
+from tonsurance_risk.core.quality import QualityReport, check_prices
+from tonsurance_risk.core.scenarios import builtin_scenarios
+from tonsurance_risk.core.simulation import MOST_SIMULATIONS, adaptive_simulation_count, simulate_losses
+from tonsurance_risk.core.stress import stress_test
+from tonsurance_risk.core.volatility import estimate_volatility
+from tonsurance_risk.errors import InsufficientDataError
+from tonsurance_risk.model import (
+    BTC,
+    YEAR,
+    AccruingPeg,
+    DepegEvent,
+    Scenario,
+    Vault,
+    as_utc,
+    iso,
+    text,
+    whole,
+)
+from tonsurance_risk.report import RiskReport
+
+WINDOWS = (30, 90, 365)
+SHOCK_WINDOW = 90
+FALLBACK_VOLATILITY = 0.007
+"""Sigma of a covered coin that has none of its own: the largest robust standard deviation of the log price of the
+ten coins with daily closes from May 2021 to December 2024 (LUSD; their median is 0.0009)."""
+FALLBACK_BTC_VOLATILITY = 0.103
+"""Standard deviation of the 10-day log return of daily BTC closes, January 2019 to February 2026."""
+
+
+def assess(
+    prices: pd.DataFrame,
+    vault: Vault,
+    *,
+    as_of: datetime,
+    scenarios: Sequence[Scenario] | None = None,
+    history: pd.DataFrame | None = None,
+    step: timedelta | str,
+    generated_at: datetime,
+    seed: int = 0,
+    n: int | None = None,
+    source: str = "not named",
+) -> RiskReport:
+    """Assess the risk of a vault from prices known at `as_of`.
+
+    Parameters
+    ----------
+    prices : DataFrame of shape (n_times, n_assets)
+        [USD]; later rows are ignored. Checked, and rejected samples are left out.
+    vault : Vault
+        The book.
+    as_of : datetime
+        The instant that the report describes.
+    scenarios : sequence of Scenario, optional
+        The built-in ones when not given.
+    history : DataFrame, optional
+        Snapshots by UTC time: var_95, capital, coverage [USD].
+    step : timedelta or str
+        What one sample stands for, "1h" or "1d" for example.
+    generated_at : datetime
+        When the report is made; nothing else in the report depends on it.
+    seed : int
+        Of the simulation.
+    n : int, optional
+        Simulations; when not given `adaptive_simulation_count` of the largest volatility of a covered coin.
+    source : str
+        Name of the price source, for the report.
+
+    Returns
+    -------
+    RiskReport
+
+    Raises
+    ------
+    InsufficientDataError
+        If there are no prices, or no window of 90 days or longer holds two rows.
+    InvalidPriceError
+        If `prices` are not valid.
+    UnknownAssetError
+        If a policy or scenario names an asset that nobody knows.
+
+    Notes
+    -----
+    Depegs are looked for in both directions, but of coins with an `AccruingPeg` only below: after a long discount
+    their recovered price stands above the lowered reference. Shocks are correlated as the log returns of the last
+    90 days are. A covered coin without enough prices is simulated with a volatility of 0.007, BTC with 0.103.
+    """
+    end, made = as_utc(as_of, "as_of"), as_utc(generated_at, "generated_at")
+    bar = _step_of(step)
+    text(source, "source")
+    if n is not None:
+        whole(n, "n", 1, MOST_SIMULATIONS)
+    listed = tuple(builtin_scenarios() if scenarios is None else scenarios)
+    check_symbols(vault, listed)
+    past = valid_history(history, end)
+
+    known = valid_prices(prices).loc[:end].dropna(axis=1, how="all").dropna(axis=0, how="all")
+    if known.empty:
+        raise InsufficientDataError(f"no prices at or before {iso(end)}", time=end, observed=0, required=1)
+    quality = check_prices(known, as_of=end)
+    usable = quality.usable(known)
+    events = tuple(find_events(usable, bar, source))
+    correlations, reasons = _windows(usable, end)
+    shock_window = _shock_window(correlations, reasons, end)
+    covered = sorted({canonical(policy.asset) for policy in vault.policies})
+    volatility, fallbacks = _volatility(usable.loc[end - YEAR :], events, vault, covered)
+    without_prices = tuple(
+        asset for asset in volatility if asset not in usable.columns or usable[asset].isna().all()
+    )
+
+    largest = max((volatility[asset] for asset in covered), default=0.0)
+    sample = simulate_losses(
+        vault,
+        listed,
+        correlation=correlations[shock_window],
+        volatility=volatility,
+        n=n or adaptive_simulation_count(largest),
+        seed=seed,
+    )
+    stress, metrics = stress_test(vault, listed), portfolio_metrics(vault)
+    contagion = contagion_pairs(cast("CorrelationMatrix", correlations[shock_window]))
+    var_95 = sample.value_at_risk(0.95).value
+    var_trend = computed_or_reason("var_trend_30d", lambda: relative_change(past, "var_95", var_95, end, TREND))
+    open_events = [event for event in events if event.is_open]
+    findings = Findings(
+        vault=vault,
+        metrics=metrics,
+        stress=stress,
+        var_95=var_95,
+        var_trend_30d=var_trend["var_trend_30d"],
+        contagion=contagion,
+        open_events=open_events,
+        ratios={event.asset: _newest_ratio(usable[event.asset]) for event in open_events},
+        without_prices=without_prices,
+        ages=_ages(usable, quality, end, bar),
+    )
+    alerts = risk_alerts(findings)
+    return RiskReport(
+        as_of=end,
+        generated_at=made,
+        step=bar,
+        source=source,
+        prices=known,
+        quality=quality,
+        events=events,
+        correlations=correlations,
+        missing_windows=reasons,
+        shock_window=shock_window,
+        volatility=volatility,
+        fallbacks=fallbacks,
+        without_prices=without_prices,
+        vault=vault,
+        scenarios=listed,
+        metrics=metrics,
+        stress=stress,
+        sample=sample,
+        var_trend=var_trend,
+        comparison=historical_comparison(
+            history=past,
+            as_of=end,
+            var_95=var_95,
+            capital=vault.capital,
+            events=events,
+            correlations=correlations,
+        ),
+        contagion=contagion,
+        alerts=tuple(alerts),
+        recommendations=tuple(recommendations(alerts, findings)),
+    )
+
+
+def _step_of(step: timedelta | str) -> timedelta:
+    try:
+        # pandas spells a day with a capital D; everybody else writes 1d.
+        bar = cast("timedelta", pd.Timedelta(step.replace("d", "D") if isinstance(step, str) else step))
+    except ValueError as error:
+        raise ValueError(f"step must be a duration such as '1h' or '1d', found {step!r}") from error
+    if pd.isna(bar) or bar <= timedelta(0):
+        raise ValueError(f"step must be a duration > 0, found {step!r}")
+    return bar
+
+
+def find_events(usable: pd.DataFrame, bar: timedelta, source: str) -> list[DepegEvent]:
+    """Return the depeg events of checked prices: both directions, of a coin with an `AccruingPeg` only below."""
+    coins = [asset for asset in usable.columns if asset not in NOT_COINS_ON_PEG]
+    accruing = [asset for asset in coins if isinstance(own_peg(asset), AccruingPeg)]
+    fixed = [asset for asset in coins if asset not in accruing]
+    found = detect_depegs(usable[fixed], sample_span=bar, direction="both")
+    found += detect_depegs(usable[accruing], sample_span=bar, direction="below")
+    named = [attrs.evolve(event, source=source) for event in found]
+    return sorted(named, key=lambda event: (event.asset, event.start))
+
+
+def _windows(
+    usable: pd.DataFrame, end: pd.Timestamp
+) -> tuple[dict[int, CorrelationMatrix | None], dict[int, str]]:
+    factors = usable[[asset for asset in usable.columns if asset == BTC or asset not in NOT_COINS_ON_PEG]]
+    matrices: dict[int, CorrelationMatrix | None] = {}
+    reasons: dict[int, str] = {}
+    for window in WINDOWS:
+        try:
+            matrices |= correlation_windows(factors, windows=(window,), as_of=end)
+        except InsufficientDataError as error:
+            matrices[window], reasons[window] = None, str(error)
+    return matrices, reasons
+
+
+def _shock_window(
+    correlations: Mapping[int, CorrelationMatrix | None], reasons: Mapping[int, str], end: pd.Timestamp
+) -> int:
+    for window in sorted(correlations):
+        if window >= SHOCK_WINDOW and correlations[window] is not None:
+            return window
+    raise InsufficientDataError(
+        f"no correlation for the shocks at {iso(end)}: {'; '.join(reasons.values())}", time=end
+    )
+
+
+def _volatility(
+    recent: pd.DataFrame, events: Iterable[DepegEvent], vault: Vault, covered: Sequence[str]
+) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Return sigma of every simulated asset, and those for which it had to be assumed."""
+    estimated = estimate_volatility(recent, events)
+    fallback = dict.fromkeys(covered, FALLBACK_VOLATILITY)
+    if vault.btc_value > 0.0:
+        fallback[BTC] = FALLBACK_BTC_VOLATILITY
+    return (
+        {asset: estimated.get(asset, assumed) for asset, assumed in fallback.items()},
+        tuple(asset for asset in fallback if asset not in estimated),
+    )
+
+
+def _newest_ratio(column: pd.Series) -> float:
+    observed = column.dropna()
+    values = observed.to_numpy()
+    reference, _ = peg_reference(str(column.name), cast("pd.DatetimeIndex", observed.index), values)
+    return float(values[-1] / np.broadcast_to(reference, values.shape)[-1])
+
+
+def _ages(
+    usable: pd.DataFrame, quality: QualityReport, end: pd.Timestamp, bar: timedelta
+) -> dict[str, tuple[float, float]]:
+    """Return the age of the newest price and what is accepted [hours], of assets that are stale."""
+    accepted = 48.0 if bar >= timedelta(days=1) else 24.0
+    return {
+        asset: ((end - usable[asset].dropna().index[-1]) / timedelta(hours=1), accepted)
+        for asset in quality.stale
+        if usable[asset].notna().any()
+    }

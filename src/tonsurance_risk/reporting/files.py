@@ -1,0 +1,84 @@
+"""Reports as files, complete or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from tonsurance_risk.errors import SettingsError, StorageError
+from tonsurance_risk.report import RiskReport
+
+
+def save_report(report: RiskReport | Mapping[str, Any], directory: str | os.PathLike[str]) -> Path:
+    """Write a report as ``risk_report_YYYY-MM-DD.json`` and return the path.
+
+    Parameters
+    ----------
+    report : RiskReport or mapping
+        A report, or its document as `RiskReport.to_dict` gives it and a store keeps it.
+    directory : path
+        Made when it does not exist.
+
+    Raises
+    ------
+    SettingsError
+        If the folder cannot be written to.
+    StorageError
+        If writing failed on the way; an older file of that name is intact then.
+
+    Notes
+    -----
+    Written to a temporary file in the same folder, flushed to the disk, then renamed over the old one.
+    """
+    document = report.to_dict() if isinstance(report, RiskReport) else dict(report)
+    content = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    folder = writable_folder(directory)
+    path = folder / f"risk_report_{date.fromisoformat(document['report_date']).isoformat()}.json"
+    try:
+        _replace(path, content)
+    except OSError as error:
+        raise StorageError(f"the report {path} could not be written: {error.strerror}") from error
+    return path
+
+
+def writable_folder(directory: str | os.PathLike[str]) -> Path:
+    """Return `directory` as a path, made where it did not exist; `SettingsError` when it cannot be written to."""
+    folder = Path(directory)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise SettingsError(
+            f"the output folder {folder} cannot be written to ({error.strerror}); a writable folder is needed",
+            observed=str(folder),
+        ) from error
+    return folder
+
+
+def _replace(path: Path, content: str) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files that only the owner can read; a report is for others too.
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    if os.name == "posix":
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)

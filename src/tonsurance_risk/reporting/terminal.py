@@ -1,0 +1,80 @@
+"""The summary of a report on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+SEVERITY_STYLES = {"critical": "bold red", "high": "red", "medium": "yellow", "low": "cyan"}
+
+
+def print_summary(document: Mapping[str, Any], console: Console) -> None:
+    """Print the headline figures of a report document, its alerts and its recommendations."""
+    inputs, portfolio = document["inputs"], document["portfolio_summary"]
+    console.print(
+        f"[bold]Risk report {document['report_date']}[/bold]  as of {document['as_of']}, "
+        f"prices: {escape(inputs['source'])}, {inputs['step']}, "
+        f"{inputs['rows']:,} rows, {len(inputs['assets'])} assets"
+    )
+    console.print(_portfolio_table(portfolio))
+    console.print(_loss_table(document["var_analysis"]))
+    console.print(_stress_table(document["stress_test_results"], portfolio["total_capital_usd"]))
+    events = document["depeg_events"]
+    running = sorted({event["asset"] for event in events if event["is_open"]})
+    console.print(
+        f"Depeg events: {len(events)} in the data, "
+        f"{document['historical_comparison']['new_depeg_events_7d']} new in 7 days, "
+        f"open: {', '.join(running) or 'none'}"
+    )
+    for alert in document["risk_alerts"]:
+        style = SEVERITY_STYLES[alert["severity"]]
+        console.print(f"[{style}]{alert['severity']:>8}[/{style}]  {escape(alert['message'])}")
+    for recommendation in document["recommendations"]:
+        console.print(f"[green]  advice[/green]  {escape(recommendation['message'])}")
+
+
+def _portfolio_table(portfolio: Mapping[str, Any]) -> Table:
+    table = Table("capital", "coverage", "policies", "LTV", "utilization", "diversification", title="Vault [USD]")
+    table.add_row(
+        f"{portfolio['total_capital_usd']:,.0f}",
+        f"{portfolio['total_coverage_sold_usd']:,.0f}",
+        f"{portfolio['active_policies_count']:,}",
+        f"{portfolio['ltv_ratio']:.2%}",
+        f"{portfolio['utilization_rate']:.2%}",
+        f"{portfolio['diversification_score']:.3f}",
+    )
+    return table
+
+
+def _loss_table(analysis: Mapping[str, Any]) -> Table:
+    title = f"Loss over the horizon [USD], {analysis['simulations']:,} simulations"
+    table = Table("measure", "estimate", "95 % interval", "note", title=title)
+    for name, label in (
+        ("expected_loss", "expected loss"),
+        ("var_95", "VaR 95"),
+        ("cvar_95", "expected shortfall 95"),
+        ("var_99", "VaR 99"),
+        ("cvar_99", "expected shortfall 99"),
+    ):
+        estimate = analysis[name]
+        ends = ["none" if estimate[end] is None else f"{estimate[end]:,.0f}" for end in ("low", "high")]
+        table.add_row(label, f"{estimate['value']:,.0f}", " to ".join(ends), escape(estimate["note"]))
+    ruin = analysis["probability_of_ruin"]
+    table.add_row(
+        "probability of ruin",
+        f"{ruin['value']:.3%}",
+        f"{ruin['low']:.3%} to {ruin['high']:.3%}",
+        escape(ruin["note"]),
+    )
+    return table
+
+
+def _stress_table(results: list[Mapping[str, Any]], capital: float) -> Table:
+    table = Table("scenario", "loss", "of capital", title="Stress test [USD]")
+    for result in results:
+        table.add_row(escape(result["scenario"]), f"{result['loss']:,.0f}", f"{result['loss'] / capital:.1%}")
+    return table

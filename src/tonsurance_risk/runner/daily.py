@@ -1,0 +1,266 @@
+"""The daily job: prices of one logical date in, its report out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pandas as pd
+
+from tonsurance_risk.assessment import assess, find_events
+from tonsurance_risk.assets import STABLECOINS, check_symbols
+from tonsurance_risk.core.fingerprint import content_hash
+from tonsurance_risk.core.quality import check_prices
+from tonsurance_risk.core.scenarios import builtin_scenarios
+from tonsurance_risk.core.simulation import MOST_SIMULATIONS
+from tonsurance_risk.errors import RiskError, SettingsError, UnknownAssetError
+from tonsurance_risk.model import BTC, Scenario, Vault, as_utc, iso, whole
+from tonsurance_risk.ports import Clock, PriceSource, Store, SystemClock
+from tonsurance_risk.report import RiskReport
+from tonsurance_risk.reporting.files import save_report, writable_folder
+from tonsurance_risk.version import __version__
+
+RETENTION = timedelta(days=730)
+"""How far back the job asks for prices."""
+STEPS = {"1h": timedelta(hours=1), "1d": timedelta(days=1)}
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how many of them are done, and how many there are."""
+
+
+@attrs.frozen(kw_only=True)
+class RunResult:
+    """What a run did.
+
+    Parameters
+    ----------
+    as_of : Timestamp
+        The logical date.
+    document : dict
+        The report, as `RiskReport.to_dict` gives it.
+    report_path : Path or None
+        Where it was written.
+    fetched : dict of int by asset
+        Samples that the source gave.
+    not_carried : tuple of str
+        Assets that the source does not have.
+    failed : dict of str by asset
+        Assets that it has and could not give, with the error.
+    already_done : bool
+        Whether the date had been done with the same vault, scenarios and settings; nothing was computed then.
+    """
+
+    as_of: pd.Timestamp
+    document: dict[str, Any] = attrs.field(repr=False)
+    report_path: Path | None
+    fetched: dict[str, int] = attrs.field(factory=dict)
+    not_carried: tuple[str, ...] = ()
+    failed: dict[str, str] = attrs.field(factory=dict)
+    already_done: bool = False
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether an asset failed or an alert is critical, in a run that did something."""
+        critical = any(alert["severity"] == "critical" for alert in self.document["risk_alerts"])
+        return not self.already_done and (critical or bool(self.failed))
+
+
+def run_daily(
+    store: Store,
+    source: PriceSource,
+    vault: Vault,
+    *,
+    as_of: datetime,
+    step: str = "1h",
+    out: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    n: int | None = None,
+    clock: Clock | None = None,
+    progress: Progress = lambda _what, _done, _total: None,
+) -> RunResult:
+    """Fetch and store prices, record depegs, assess the vault, and store and write the report.
+
+    Parameters
+    ----------
+    store : Store
+        Where prices and results are kept.
+    source : PriceSource
+        Asked for every stablecoin, the vault's own coins and BTC, two years back.
+    vault : Vault
+        The book.
+    as_of : datetime
+        The logical date. Prices up to it count, whatever the clock says.
+    step : {"1h", "1d"}
+        Distance of two samples.
+    out : path, optional
+        Folder for the report file; none is written without it.
+    seed, n
+        As in `assess`.
+    clock : Clock, optional
+        Gives `generated_at`; the machine's when not given.
+    progress : callable
+        Told about each asset and stage.
+
+    Returns
+    -------
+    RunResult
+        A date that was done before with the same vault, scenarios and settings is not done again: its report
+        is given back, and written again where the file is missing.
+
+    Raises
+    ------
+    SettingsError
+        If the step is unknown, the folder cannot be written to, or the source carries none of the assets.
+    RiskError
+        If no asset could be fetched, or the assessment is not possible. One bad asset does not stop the others.
+    """
+    end = as_utc(as_of, "as_of")
+    if step not in STEPS:
+        raise SettingsError(f"step must be one of {list(STEPS)}, found {step!r}", observed=step)
+    whole(seed, "seed", 0)
+    if n is not None:
+        whole(n, "n", 1, MOST_SIMULATIONS)
+    folder = None if out is None else writable_folder(out)
+    check_symbols(vault)
+    scenarios = _scenarios(store)
+    settings = _settings_hash(vault, scenarios, source.name, step, seed, n)
+    done = _done_before(store, end, source.name, step, settings)
+    if done is not None:
+        return RunResult(as_of=end, document=done, report_path=_written(done, folder), already_done=True)
+
+    assets = [*(asset.symbol for asset in (*STABLECOINS, *vault.assets)), BTC]
+    fetched, not_carried, failed = _fetch(store, source, assets, end, step, progress)
+    progress("assessing", 0, 1)
+    prices = store.load_prices(
+        assets, end - RETENTION, end + timedelta(microseconds=1), step=step, source=source.name
+    )
+    report = assess(
+        prices,
+        vault,
+        as_of=end,
+        scenarios=scenarios,
+        history=store.load_snapshots(end=end, source=source.name, step=step),
+        step=step,
+        generated_at=(clock or SystemClock()).now(),
+        seed=seed,
+        n=n,
+        source=source.name,
+    )
+    document = report.to_dict()
+    document["inputs"]["settings_sha256"] = settings
+    _record(store, report, document, assets, step)
+    progress("assessing", 1, 1)
+    return RunResult(
+        as_of=end,
+        document=document,
+        report_path=_written(document, folder),
+        fetched=fetched,
+        not_carried=not_carried,
+        failed=failed,
+    )
+
+
+def _scenarios(store: Store) -> list[Scenario]:
+    """Return the stored scenarios; the built-in ones are put there once and never over an analyst's edit."""
+    stored = store.load_scenarios()
+    if not stored:
+        store.save_scenarios(builtin_scenarios())
+        stored = store.load_scenarios()
+    return stored
+
+
+def _settings_hash(
+    vault: Vault, scenarios: Sequence[Scenario], source: str, step: str, seed: int, n: int | None
+) -> str:
+    return content_hash(
+        {
+            "vault": vault.to_dict(),
+            "scenarios": [scenario.to_dict() for scenario in scenarios],
+            "source": source,
+            "step": step,
+            "seed": seed,
+            "n": n,
+            "software_version": __version__,
+        }
+    )
+
+
+def _done_before(store: Store, end: pd.Timestamp, source: str, step: str, settings: str) -> dict[str, Any] | None:
+    for document in store.load_reports(end, end + timedelta(microseconds=1), source=source, step=step):
+        if document["inputs"]["settings_sha256"] == settings:
+            return document
+    return None
+
+
+def _written(document: Mapping[str, Any], folder: Path | None) -> Path | None:
+    return None if folder is None else save_report(document, folder)
+
+
+def _fetch(
+    store: Store, source: PriceSource, assets: Sequence[str], end: pd.Timestamp, step: str, progress: Progress
+) -> tuple[dict[str, int], tuple[str, ...], dict[str, str]]:
+    """Fetch and store each asset on its own, so that a bad one stops no other."""
+    fetched: dict[str, int] = {}
+    not_carried: list[str] = []
+    errors: dict[str, Exception] = {}
+    for number, asset in enumerate(assets):
+        progress(f"fetching {asset}", number, len(assets))
+        try:
+            prices = source.fetch(asset, end - RETENTION, end + STEPS[step], step=step).loc[:end]
+            store.save_prices(prices, source=source.name, step=step)
+            fetched[asset] = len(prices)
+        except UnknownAssetError:
+            not_carried.append(asset)
+        except Exception as error:
+            errors[asset] = error
+    progress("fetching", len(assets), len(assets))
+    if not fetched and errors:
+        first, *_ = errors.values()
+        raise first if isinstance(first, RiskError) else RiskError(f"no asset could be fetched: {first!r}")
+    if not fetched:
+        raise SettingsError(
+            f"{source.name} carries none of {', '.join(assets)} at the step {step}", observed=source.name
+        )
+    return fetched, tuple(not_carried), {asset: f"{type(e).__name__}: {e}" for asset, e in errors.items()}
+
+
+def _record(
+    store: Store, report: RiskReport, document: Mapping[str, Any], assets: Sequence[str], step: str
+) -> None:
+    """Store what was computed; the report comes last, so that it stands only on results that are there.
+
+    Events are found again in all prices of the store: in the window of the report alone a long event would begin
+    anew every day.
+    """
+    place = {"source": report.source, "step": step}
+    everything = store.load_prices(assets, step=step, source=report.source)
+    everything = everything.dropna(axis=1, how="all")
+    usable = check_prices(everything, as_of=everything.index[-1]).usable(everything)
+    store.save_events(find_events(usable, report.step, report.source))
+    store.save_correlations([matrix for matrix in report.correlations.values() if matrix is not None], **place)
+    store.save_run_inputs(report.run_inputs())
+    snapshot = pd.DataFrame(
+        {
+            "var_95": [document["var_analysis"]["var_95"]["value"]],
+            "capital": [report.metrics.capital],
+            "coverage": [report.metrics.coverage],
+        },
+        index=pd.DatetimeIndex([report.as_of]),
+    )
+    store.save_snapshots(snapshot, **place)
+    store.save_reports([document], **place)
+
+
+def describe(result: RunResult) -> str:
+    """Return one line on what the run did with its assets."""
+    if result.already_done:
+        return f"{iso(result.as_of)} was done before with the same vault, scenarios and settings"
+    parts = [f"{len(result.fetched)} assets fetched, {sum(result.fetched.values()):,} samples"]
+    if result.not_carried:
+        parts.append(f"not carried by the source: {', '.join(result.not_carried)}")
+    parts += [f"{asset} failed: {message}" for asset, message in result.failed.items()]
+    return "; ".join(parts)

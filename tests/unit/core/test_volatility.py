@@ -1,0 +1,65 @@
+"""Sigma of coins and BTC."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import tonsurance_risk as tr
+
+N = 20_000
+INDEX = pd.date_range("2022-01-01", periods=N, freq="h", tz="UTC")
+
+
+def test_recovers_the_sigma_of_a_coin_and_is_robust():
+    """Normal log ratios: within 5 standard errors of the MAD (1.17 sigma / sqrt(n)); 5 % of wild prints hardly matter."""
+    noise = np.random.default_rng(0).normal(0, 0.002, N)
+    wild = noise.copy()
+    wild[::20] += 0.3
+
+    calm = tr.estimate_volatility(pd.Series(np.exp(noise), index=INDEX, name="USDC"))["USDC"]
+    shaken = tr.estimate_volatility(pd.Series(np.exp(wild), index=INDEX, name="USDC"))["USDC"]
+
+    assert 0.002 == pytest.approx(calm, abs=5 * 1.17 * 0.002 / math.sqrt(N))
+    assert 0.002 == pytest.approx(shaken, rel=0.1)
+
+
+def test_events_are_left_out():
+    """A depeg that lasts for most of the data belongs to the scenarios."""
+    noise = np.random.default_rng(0).normal(0, 0.001, N)
+    noise[: N // 2 + 2000] -= 0.1 * np.random.default_rng(1).random(N // 2 + 2000) + 0.02
+    prices = pd.Series(np.exp(noise), index=INDEX, name="USDC")
+    events = tr.detect_depegs(prices)
+
+    assert tr.estimate_volatility(prices)["USDC"] > 0.01
+    assert 0.001 == pytest.approx(tr.estimate_volatility(prices, events)["USDC"], rel=0.05)
+
+
+def test_btc_is_the_deviation_of_its_ten_day_returns():
+    """Of a random walk: sigma times the root of 240 hours; pandas is the oracle on a regular grid."""
+    walk = np.cumsum(np.random.default_rng(0).normal(0, 0.005, N))
+    prices = pd.Series(4e4 * np.exp(walk), index=INDEX, name="BTC")
+
+    sigma = tr.estimate_volatility(prices)["BTC"]
+
+    assert np.log(prices).diff(240).std() == pytest.approx(sigma, rel=1e-12)
+    assert 0.005 * math.sqrt(240) == pytest.approx(sigma, rel=0.3)
+
+
+def test_what_cannot_be_computed_is_missing():
+    """Fewer than 20 observations, or ten days."""
+    prices = pd.DataFrame({"USDC": 1.0, "DAI": 1.0, "BTC": 4e4}, index=INDEX[:200])
+    prices.iloc[19:, 1] = np.nan
+
+    assert {"USDC": 0.0} == tr.estimate_volatility(prices)
+
+
+def test_an_accruing_coin_is_measured_against_its_reference():
+    """Growth is not volatility."""
+    growth = 1.1 ** (np.arange(N) / (365 * 24))
+    prices = pd.Series(growth, index=INDEX, name="sUSDe")
+
+    assert tr.estimate_volatility(prices)["sUSDe"] < 1e-6
