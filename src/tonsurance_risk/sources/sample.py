@@ -14,7 +14,6 @@ from datetime import datetime
 import attrs
 import numpy as np
 import pandas as pd
-from scipy.signal import lfilter
 
 from tonsurance_risk.assets import get_asset
 from tonsurance_risk.model import BTC, Direction, FloatArray
@@ -280,6 +279,8 @@ def _mean_reverting(stream: str) -> FloatArray:
     shocks = _generator(stream).standard_normal(_N_HOURS)
     innovations = math.sqrt(1.0 - _PERSISTENCE**2) * shocks
     innovations[0] = shocks[0]
+    from scipy.signal import lfilter
+
     return np.asarray(lfilter([1.0], [1.0, -_PERSISTENCE], innovations))
 
 
