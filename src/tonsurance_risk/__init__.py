@@ -23,7 +23,7 @@ from tonsurance_risk.core.scenarios import builtin_scenarios, sample_scenarios, 
 from tonsurance_risk.core.simulation import LossSample, adaptive_simulation_count, simulate_losses
 from tonsurance_risk.core.stress import StressResult, stress_test
 from tonsurance_risk.core.volatility import estimate_volatility
-from tonsurance_risk.errors import UnknownAssetError
+from tonsurance_risk.errors import InsufficientDataError, InvalidPriceError, RiskError, UnknownAssetError
 from tonsurance_risk.inputs import read_vault, sample_vault
 from tonsurance_risk.model import (
     AccruingPeg,
@@ -50,12 +50,15 @@ __all__ = [
     "DepegEvent",
     "Estimate",
     "FixedPeg",
+    "InsufficientDataError",
+    "InvalidPriceError",
     "LossSample",
     "Policy",
     "PortfolioMetrics",
     "QualityReport",
     "QualityRules",
     "Recommendation",
+    "RiskError",
     "RiskReport",
     "RunResult",
     "Scenario",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import cast
@@ -10,7 +11,7 @@ import attrs
 import numpy as np
 import pandas as pd
 
-from tonsurance_risk.assets import NOT_COINS_ON_PEG, canonical, check_symbols, own_peg
+from tonsurance_risk.assets import NOT_COINS_ON_PEG, canonical, check_symbols, own_pegs
 from tonsurance_risk.core.alerts import Findings, recommendations, risk_alerts
 from tonsurance_risk.core.comparison import (
     TREND,
@@ -22,18 +23,19 @@ from tonsurance_risk.core.comparison import (
 from tonsurance_risk.core.correlation import CorrelationMatrix, contagion_pairs, correlation_windows
 from tonsurance_risk.core.depeg import detect_depegs
 from tonsurance_risk.core.portfolio import portfolio_metrics
-from tonsurance_risk.core.prices import peg_reference, valid_prices
-from tonsurance_risk.core.quality import QualityReport, check_prices
+from tonsurance_risk.core.prices import peg_of, peg_reference, valid_index, valid_prices
+from tonsurance_risk.core.quality import QualityReport, QualityRules, check_prices, typical_step
 from tonsurance_risk.core.scenarios import builtin_scenarios
 from tonsurance_risk.core.simulation import MOST_SIMULATIONS, adaptive_simulation_count, simulate_losses
 from tonsurance_risk.core.stress import stress_test
 from tonsurance_risk.core.volatility import estimate_volatility
-from tonsurance_risk.errors import InsufficientDataError
+from tonsurance_risk.errors import GranularityError, InsufficientDataError
 from tonsurance_risk.model import (
     BTC,
     YEAR,
     AccruingPeg,
     DepegEvent,
+    Peg,
     Scenario,
     Vault,
     as_utc,
@@ -44,12 +46,15 @@ from tonsurance_risk.model import (
 from tonsurance_risk.report import RiskReport
 
 WINDOWS = (30, 90, 365)
+STEP_FACTOR = 1.5
+"""How far the median distance of stamps may be from the stated step."""
 SHOCK_WINDOW = 90
 FALLBACK_VOLATILITY = 0.007
-"""Sigma of a covered coin that has none of its own: the largest robust standard deviation of the log price of the
-ten coins with daily closes from May 2021 to December 2024 (LUSD; their median is 0.0009)."""
+"""Sigma of a covered coin that has none of its own: the largest robust standard deviation of the log price of ten
+coins, events left in to be on the safe side (LUSD 0.0070; the median of the ten is 0.0009). CoinMarketCap daily
+closes up to December 2024: from May 2021, PYUSD, GHO and crvUSD from their listing in 2023."""
 FALLBACK_BTC_VOLATILITY = 0.103
-"""Standard deviation of the 10-day log return of daily BTC closes, January 2019 to February 2026."""
+"""Standard deviation of the 10-day log return of BTC: Yahoo Finance daily closes, 2019-01 to 2026-02."""
 
 
 def assess(
@@ -80,7 +85,7 @@ def assess(
     history : DataFrame, optional
         Snapshots by UTC time: var_95, capital, coverage [USD].
     step : timedelta or str
-        What one sample stands for, "1h" or "1d" for example.
+        What one sample stands for: a timedelta, or "1h", "1d", "15min" for example.
     generated_at : datetime
         When the report is made; nothing else in the report depends on it.
     seed : int
@@ -100,6 +105,8 @@ def assess(
         If there are no prices, or no window of 90 days or longer holds two rows.
     InvalidPriceError
         If `prices` are not valid.
+    GranularityError
+        If the median distance of the stamps is more than 1.5 times `step`, or less than a part in 1.5 of it.
     UnknownAssetError
         If a policy or scenario names an asset that nobody knows.
 
@@ -110,7 +117,6 @@ def assess(
     90 days are. A covered coin without enough prices is simulated with a volatility of 0.007, BTC with 0.103.
     """
     end, made = as_utc(as_of, "as_of"), as_utc(generated_at, "generated_at")
-    bar = _step_of(step)
     text(source, "source")
     if n is not None:
         whole(n, "n", 1, MOST_SIMULATIONS)
@@ -118,16 +124,18 @@ def assess(
     check_symbols(vault, listed)
     past = valid_history(history, end)
 
-    known = valid_prices(prices).loc[:end].dropna(axis=1, how="all").dropna(axis=0, how="all")
+    pegs = own_pegs(vault)
+    known = _known(prices, end)
     if known.empty:
         raise InsufficientDataError(f"no prices at or before {iso(end)}", time=end, observed=0, required=1)
-    quality = check_prices(known, as_of=end)
+    bar = _step_of(step, known.index)
+    quality = check_prices(known, as_of=end, peg=pegs)
     usable = quality.usable(known)
-    events = tuple(find_events(usable, bar, source))
+    events = tuple(find_events(usable, bar, source, pegs))
     correlations, reasons = _windows(usable, end)
     shock_window = _shock_window(correlations, reasons, end)
     covered = sorted({canonical(policy.asset) for policy in vault.policies})
-    volatility, fallbacks = _volatility(usable.loc[end - YEAR :], events, vault, covered)
+    volatility, fallbacks = _volatility(usable.loc[end - YEAR :], events, vault, covered, pegs)
     without_prices = tuple(
         asset for asset in volatility if asset not in usable.columns or usable[asset].isna().all()
     )
@@ -154,7 +162,7 @@ def assess(
         var_trend_30d=var_trend["var_trend_30d"],
         contagion=contagion,
         open_events=open_events,
-        ratios={event.asset: _newest_ratio(usable[event.asset]) for event in open_events},
+        ratios={event.asset: _newest_ratio(usable[event.asset], pegs) for event in open_events},
         without_prices=without_prices,
         ages=_ages(usable, quality, end, bar),
     )
@@ -193,26 +201,57 @@ def assess(
     )
 
 
-def _step_of(step: timedelta | str) -> timedelta:
-    try:
-        # pandas spells a day with a capital D; everybody else writes 1d.
-        bar = cast("timedelta", pd.Timedelta(step.replace("d", "D") if isinstance(step, str) else step))
-    except ValueError as error:
-        raise ValueError(f"step must be a duration such as '1h' or '1d', found {step!r}") from error
-    if pd.isna(bar) or bar <= timedelta(0):
-        raise ValueError(f"step must be a duration > 0, found {step!r}")
+def _step_of(step: timedelta | str, index: pd.Index) -> timedelta:
+    """Return the step as a duration; the stamps must not be much closer or further apart than it says."""
+    if isinstance(step, timedelta) and not pd.isna(step) and step > timedelta(0):
+        bar = step
+    elif isinstance(step, str) and (match := re.fullmatch(r"([1-9]\d*)(min|h|d)", step)):
+        bar = (
+            int(match[1])
+            * {"min": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}[match[2]]
+        )
+    else:
+        raise ValueError(f"step must be a timedelta > 0 or a string such as '1h', '1d' or '15min', found {step!r}")
+    if len(index) > 2:
+        spacing = typical_step(index)
+        if not bar / STEP_FACTOR <= spacing <= bar * STEP_FACTOR:
+            raise GranularityError(
+                f"step is {step!r}, but the stamps of prices are {spacing} apart (median)",
+                observed=spacing,
+                required=bar,
+            )
     return bar
 
 
-def find_events(usable: pd.DataFrame, bar: timedelta, source: str) -> list[DepegEvent]:
-    """Return the depeg events of checked prices: both directions, of a coin with an `AccruingPeg` only below."""
+def find_events(usable: pd.DataFrame, bar: timedelta, source: str, pegs: Mapping[str, Peg]) -> list[DepegEvent]:
+    """Return the depeg events of checked prices: both directions, of a coin with an `AccruingPeg` only below.
+
+    Parameters
+    ----------
+    usable : DataFrame
+        Wide frame [USD].
+    bar : timedelta
+        What one sample stands for.
+    source : str
+        Named in the events.
+    pegs : mapping of peg by symbol
+        Of the vault's own coins.
+    """
     coins = [asset for asset in usable.columns if asset not in NOT_COINS_ON_PEG]
-    accruing = [asset for asset in coins if isinstance(own_peg(asset), AccruingPeg)]
+    accruing = [asset for asset in coins if isinstance(peg_of(asset, pegs), AccruingPeg)]
     fixed = [asset for asset in coins if asset not in accruing]
-    found = detect_depegs(usable[fixed], sample_span=bar, direction="both")
-    found += detect_depegs(usable[accruing], sample_span=bar, direction="below")
+    found = detect_depegs(usable[fixed], sample_span=bar, direction="both", peg=pegs)
+    found += detect_depegs(usable[accruing], sample_span=bar, direction="below", peg=pegs)
     named = [attrs.evolve(event, source=source) for event in found]
     return sorted(named, key=lambda event: (event.asset, event.start))
+
+
+def _known(prices: pd.DataFrame, end: pd.Timestamp) -> pd.DataFrame:
+    """Return the valid prices up to `end`; later rows are not even looked at."""
+    if not isinstance(prices, pd.DataFrame):
+        raise ValueError(f"prices must be a wide DataFrame, found {type(prices).__name__}")
+    index = valid_index(prices.index, "prices")
+    return valid_prices(prices[index <= end]).dropna(axis=1, how="all").dropna(axis=0, how="all")
 
 
 def _windows(
@@ -241,10 +280,14 @@ def _shock_window(
 
 
 def _volatility(
-    recent: pd.DataFrame, events: Iterable[DepegEvent], vault: Vault, covered: Sequence[str]
+    recent: pd.DataFrame,
+    events: Iterable[DepegEvent],
+    vault: Vault,
+    covered: Sequence[str],
+    pegs: Mapping[str, Peg],
 ) -> tuple[dict[str, float], tuple[str, ...]]:
     """Return sigma of every simulated asset, and those for which it had to be assumed."""
-    estimated = estimate_volatility(recent, events)
+    estimated = estimate_volatility(recent, events, peg=pegs)
     fallback = dict.fromkeys(covered, FALLBACK_VOLATILITY)
     if vault.btc_value > 0.0:
         fallback[BTC] = FALLBACK_BTC_VOLATILITY
@@ -254,10 +297,10 @@ def _volatility(
     )
 
 
-def _newest_ratio(column: pd.Series) -> float:
+def _newest_ratio(column: pd.Series, pegs: Mapping[str, Peg]) -> float:
     observed = column.dropna()
     values = observed.to_numpy()
-    reference, _ = peg_reference(str(column.name), cast("pd.DatetimeIndex", observed.index), values)
+    reference, _ = peg_reference(str(column.name), cast("pd.DatetimeIndex", observed.index), values, pegs)
     return float(values[-1] / np.broadcast_to(reference, values.shape)[-1])
 
 
@@ -265,7 +308,7 @@ def _ages(
     usable: pd.DataFrame, quality: QualityReport, end: pd.Timestamp, bar: timedelta
 ) -> dict[str, tuple[float, float]]:
     """Return the age of the newest price and what is accepted [hours], of assets that are stale."""
-    accepted = 48.0 if bar >= timedelta(days=1) else 24.0
+    accepted = QualityRules().accepted_age(bar) / timedelta(hours=1)
     return {
         asset: ((end - usable[asset].dropna().index[-1]) / timedelta(hours=1), accepted)
         for asset in quality.stale

@@ -36,7 +36,7 @@ NOT_COINS_ON_PEG = frozenset({BTC, "ETH"})
 """Columns that the common-mode check leaves out: they share no dollar peg."""
 
 REJECT_ABOVE = 3.0
-"""A price of at least 0 or above this multiple of the peg is not a price (a decimal slip is 100 x)."""
+"""A price of at most 0 or above this multiple of the peg is not a price (a decimal slip is 100 x)."""
 FLAG_OUTSIDE = (0.50, 1.50)
 """Multiples of the peg beyond which a price is flagged, never rejected: collapses are real."""
 
@@ -99,6 +99,11 @@ def own_peg(symbol: str) -> Peg | None:
     return FixedPeg(1.0) if asset is None else asset.peg
 
 
+def own_pegs(vault: Vault) -> dict[str, Peg]:
+    """Return the pegs of a vault's own coins, by symbol."""
+    return {asset.symbol: asset.peg for asset in vault.assets if asset.peg is not None}
+
+
 def check_symbols(vault: Vault, scenarios: Iterable[Scenario] = ()) -> None:
     """Refuse a policy or scenario symbol that neither `get_asset` nor ``vault.assets`` knows.
 
@@ -109,13 +114,15 @@ def check_symbols(vault: Vault, scenarios: Iterable[Scenario] = ()) -> None:
     ValueError
         If a policy covers BTC or a scenario prices it: it has no peg.
     """
+    if not isinstance(vault, Vault):
+        raise ValueError(f"vault must be a Vault, found {type(vault).__name__}")
     own = {asset.symbol: asset for asset in vault.assets}
     first_use = {policy.asset: f"asset of policy {policy.policy_id!r}" for policy in reversed(vault.policies)}
     for scenario in scenarios:
         for symbol in scenario.prices:
             first_use.setdefault(symbol, f"price in scenario {scenario.name!r}")
     for symbol, where in first_use.items():
-        asset = own.get(symbol) or find_asset(symbol)
+        asset = find_asset(symbol) or own.get(symbol)
         if asset is None:
             raise _unknown(symbol, own, where)
         if asset.peg is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, cast
 
 import attrs
@@ -63,14 +64,21 @@ def read_only(values: Any, dtype: Any = None) -> NDArray[Any]:
     return array
 
 
+def _plain(value: float) -> float:
+    """Return a number of any kind as a float; anything else as it is, for the validator to refuse."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        return value
+    try:
+        return float(value)
+    except OverflowError:  # a whole number beyond the largest float
+        return math.inf
+
+
 def finite(value: object, name: str) -> float:
     """Return `value` as a float; a `ValueError` naming `name` when it is not a finite number."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise ValueError(f"{name} must be a finite number, found {value!r}")
-    try:
-        number = float(value)
-    except OverflowError:  # a whole number beyond the largest float
-        number = math.inf
+        raise ValueError(f"{name} must be an int or a float, found {value!r}")
+    number = _plain(cast("float", value))
     if not math.isfinite(number):
         raise ValueError(f"{name} must be a finite number, found {value!r}")
     return number
@@ -82,7 +90,7 @@ def within(value: object, name: str, low: float, high: float = math.inf, *, open
     if number < low or number > high or (open_low and number == low):
         bracket = "(" if open_low else "["
         accepted = (
-            f"{bracket}{low:g}, {high:g}]"
+            f"in {bracket}{low:g}, {high:g}]"
             if math.isfinite(high)
             else (f"> {low:g}" if open_low else f">= {low:g}")
         )
@@ -110,7 +118,7 @@ def whole(value: object, name: str, low: int, high: int | None = None) -> int:
 def span(value: object, name: str) -> timedelta:
     """Return `value` when it is a non-negative timedelta; else a `ValueError`."""
     if not isinstance(value, timedelta) or pd.isna(value) or value < timedelta(0):
-        raise ValueError(f"{name} must be a timedelta >= 0, found {value!r}")
+        raise ValueError(f"{name} must be a datetime.timedelta >= 0, found {value!r}")
     return value
 
 
@@ -142,7 +150,7 @@ class FixedPeg:
     FixedPeg(price=1.0)
     """
 
-    price: float = attrs.field(validator=_field(within, 0.0, open_low=True))
+    price: float = attrs.field(converter=_plain, validator=_field(within, 0.0, open_low=True))
 
 
 @attrs.frozen(kw_only=True)
@@ -170,10 +178,12 @@ class AccruingPeg:
     therefore looks only for discounts of such coins.
     """
 
-    rise: float = attrs.field(default=0.50, validator=_field(within, 0.0))
-    fall: float = attrs.field(default=0.10, validator=_field(within, 0.0, 1.0))
+    rise: float = attrs.field(default=0.50, converter=_plain, validator=_field(within, 0.0))
+    fall: float = attrs.field(default=0.10, converter=_plain, validator=_field(within, 0.0, 1.0))
     start: float | None = attrs.field(
-        default=None, validator=attrs.validators.optional(_field(within, 0.0, open_low=True))
+        default=None,
+        converter=attrs.converters.optional(_plain),
+        validator=attrs.validators.optional(_field(within, 0.0, open_low=True)),
     )
 
 
@@ -261,15 +271,17 @@ class DepegEvent:
         return document
 
 
-def _scenario_prices(prices: Mapping[str, float]) -> dict[str, float]:
+def _scenario_prices(prices: Mapping[str, float]) -> Mapping[str, float]:
+    if not isinstance(prices, Mapping):
+        raise ValueError(f"prices must be a mapping of numbers by symbol, found {prices!r}")
     checked: dict[str, float] = {}
-    for symbol, price in dict(prices).items():
+    for symbol, price in prices.items():
         text(symbol, "a symbol in scenario prices")
         try:
             checked[symbol] = within(price, f"prices[{symbol!r}]", 0.0, open_low=True)
         except ValueError as error:
             raise InvalidPriceError(f"scenario {error}", asset=symbol, observed=price) from error
-    return checked
+    return MappingProxyType(checked)
 
 
 @attrs.frozen
@@ -303,21 +315,29 @@ class Scenario:
     """
 
     name: str = attrs.field(validator=_field(text))
-    probability: float = attrs.field(validator=_field(within, 0.0, 1.0))
+    probability: float = attrs.field(converter=_plain, validator=_field(within, 0.0, 1.0))
     prices: Mapping[str, float] = attrs.field(factory=dict, converter=_scenario_prices, kw_only=True)
-    btc_change: float = attrs.field(default=0.0, validator=_field(within, -1.0), kw_only=True)
-    weight: float = attrs.field(default=1.0, validator=_field(within, 0.0), kw_only=True)
+    btc_change: float = attrs.field(default=0.0, converter=_plain, validator=_field(within, -1.0), kw_only=True)
+    weight: float = attrs.field(default=1.0, converter=_plain, validator=_field(within, 0.0), kw_only=True)
     kind: str = attrs.field(default="synthetic", validator=_field(text), kw_only=True)
-    severity_multiplier: float = attrs.field(default=1.0, validator=_field(within, 0.0), kw_only=True)
-    correlation_shift: float = attrs.field(default=0.0, validator=_field(within, -1.0, 1.0), kw_only=True)
-    volatility_multiplier: float = attrs.field(default=1.0, validator=_field(within, 0.0), kw_only=True)
-    liquidity_impact: float = attrs.field(default=0.0, validator=_field(within, 0.0), kw_only=True)
+    severity_multiplier: float = attrs.field(
+        default=1.0, converter=_plain, validator=_field(within, 0.0), kw_only=True
+    )
+    correlation_shift: float = attrs.field(
+        default=0.0, converter=_plain, validator=_field(within, -1.0, 1.0), kw_only=True
+    )
+    volatility_multiplier: float = attrs.field(
+        default=1.0, converter=_plain, validator=_field(within, 0.0), kw_only=True
+    )
+    liquidity_impact: float = attrs.field(
+        default=0.0, converter=_plain, validator=_field(within, 0.0), kw_only=True
+    )
     source: str = attrs.field(default="", validator=attrs.validators.instance_of(str), kw_only=True)
     is_active: bool = attrs.field(default=True, validator=attrs.validators.instance_of(bool), kw_only=True)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields in JSON types; ``Scenario(**scenario.to_dict())`` is equal."""
-        return attrs.asdict(self)
+        return attrs.asdict(self) | {"prices": dict(self.prices)}
 
 
 @attrs.frozen
@@ -341,9 +361,9 @@ class Policy:
 
     policy_id: str = attrs.field(validator=_field(text))
     asset: str = attrs.field(validator=_field(text))
-    coverage: float = attrs.field(validator=_field(within, 0.0, open_low=True))
-    trigger_price: float = attrs.field(validator=_field(within, 0.0, open_low=True))
-    floor_price: float = attrs.field(validator=_field(within, 0.0))
+    coverage: float = attrs.field(converter=_plain, validator=_field(within, 0.0, open_low=True))
+    trigger_price: float = attrs.field(converter=_plain, validator=_field(within, 0.0, open_low=True))
+    floor_price: float = attrs.field(converter=_plain, validator=_field(within, 0.0))
 
     def __attrs_post_init__(self) -> None:
         if not self.trigger_price > self.floor_price:
@@ -374,7 +394,13 @@ class Policy:
 
 
 def _policies(policies: Iterable[Policy]) -> tuple[Policy, ...]:
-    return tuple(policies)
+    listed = tuple(policies)
+    for policy in listed:
+        if not isinstance(policy, Policy):
+            raise ValueError(
+                f"policies must be Policy records, found {policy!r}; a table becomes a vault by Vault.from_frame"
+            )
+    return listed
 
 
 def _own_assets(assets: Iterable[Asset | str]) -> tuple[Asset, ...]:
@@ -397,16 +423,16 @@ class Vault:
         Coins of your own that policies and scenarios may name beside the built-in ones.
     """
 
-    capital: float = attrs.field(validator=_field(within, 0.0, open_low=True))
-    policies: tuple[Policy, ...] = attrs.field(
-        converter=_policies, validator=attrs.validators.deep_iterable(attrs.validators.instance_of(Policy))
-    )
-    btc_value: float = attrs.field(default=0.0, validator=_field(within, 0.0), kw_only=True)
+    capital: float = attrs.field(converter=_plain, validator=_field(within, 0.0, open_low=True))
+    policies: tuple[Policy, ...] = attrs.field(converter=_policies)
+    btc_value: float = attrs.field(default=0.0, converter=_plain, validator=_field(within, 0.0), kw_only=True)
     assets: tuple[Asset, ...] = attrs.field(default=(), converter=_own_assets, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         unique((policy.policy_id for policy in self.policies), "policy ids")
         unique((asset.symbol for asset in self.assets), "symbols of vault assets")
+        if any(asset.symbol.casefold() == BTC.casefold() for asset in self.assets):
+            raise ValueError(f"assets of a vault must be coins of your own, found {BTC}, which has no peg")
 
     @property
     def coverage(self) -> float:
@@ -438,6 +464,8 @@ class Vault:
         ValueError
             If a column is missing, or a row is not a valid policy; the row is named.
         """
+        if not isinstance(df, pd.DataFrame):
+            raise ValueError(f"df must be a DataFrame with a row a policy, found {type(df).__name__}")
         names = [field.name for field in attrs.fields(Policy)]
         missing = [name for name in names if name not in df.columns]
         if missing:
@@ -446,7 +474,8 @@ class Vault:
         rows = zip(*(df[name].tolist() for name in names), strict=True)
         for number, (policy_id, asset, coverage, trigger, floor) in enumerate(rows):
             try:
-                policies.append(Policy(str(policy_id), asset, coverage, trigger, floor))
+                name = "" if pd.isna(policy_id) else str(policy_id)
+                policies.append(Policy(name, asset, coverage, trigger, floor))
             except ValueError as error:
                 raise ValueError(f"row {number} of the table of policies: {error}") from error
         return cls(capital, policies, btc_value=btc_value, assets=assets)

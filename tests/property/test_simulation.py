@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import tonsurance_risk as tr
 from oracle.plain import lognormal_put, normal_cdf
+from tonsurance_risk.core.intervals import Strata
 from tonsurance_risk.core.payoff import PayoutFunction
 from tonsurance_risk.core.simulation import BLOCK
 from tonsurance_risk.errors import UnknownAssetError
@@ -339,8 +340,8 @@ def test_an_end_that_the_sample_cannot_support_is_none_and_noted():
     assert quantile.standard_error is None
     assert "only 0.1 losses" in quantile.note
     assert "upper end" in quantile.note
-    assert shortfall.low is None
-    assert shortfall.high is None
+    assert (None, None) == (shortfall.low, shortfall.high)
+    assert "too small for an interval" in shortfall.note
     assert quantile.value == sample.worst == shortfall.value
 
 
@@ -359,24 +360,65 @@ def test_a_repaired_matrix_says_how_far_it_moved():
 
 
 def test_shocks_have_the_correlation_asked_for():
-    """Of two BTC-like exposures: coins priced in full range so that the payout is linear in the ratio."""
+    """Two policies that pay linearly over the whole range: the variance of the sum gives the correlation away."""
     policies = [tr.Policy("a", "USDC", 1.0, 2.0, 0.0), tr.Policy("b", "DAI", 1.0, 2.0, 0.0)]
     names = ["USDC", "DAI"]
     rho = pd.DataFrame([[1, 0.6], [0.6, 1]], index=names, columns=names)
-    both = {
-        name: tr.simulate_losses(
-            tr.Vault(10.0, chosen),
-            [tr.Scenario("s", 1.0)],
-            correlation=rho,
-            volatility=dict.fromkeys(names, 0.01),
-            n=N,
-        ).losses
-        for name, chosen in {"sum": policies}.items()
-    }
-    variance = 0.25 * 1e-4 * (2 + 2 * 0.6)
 
+    losses = tr.simulate_losses(
+        tr.Vault(10.0, policies),
+        [tr.Scenario("s", 1.0)],
+        correlation=rho,
+        volatility=dict.fromkeys(names, 0.01),
+        n=N,
+    ).losses
+
+    variance = 0.25 * 1e-4 * (2 + 2 * 0.6)
     # The standard error of a variance is sqrt(2 / n) of it; 5 of them, and the lognormal's own excess.
-    assert variance == pytest.approx(np.var(both["sum"]), rel=5 * math.sqrt(2 / N) + 1e-3)
+    assert variance == pytest.approx(np.var(losses), rel=5 * math.sqrt(2 / N) + 1e-3)
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize(("probability", "n"), [(0.0003, 1000), (0.001, 1000), (0.001, 10_000)])
+def test_a_rare_scenario_counts_although_it_was_hardly_drawn(sampling, probability, n):
+    """The interval of the mean holds the truth in about 92 % of 300 samples (standard error 1.6 %).
+
+    Not 95 %: a normal interval for a count of one on average holds 0, 1 and 2, which come in 92 % of cases.
+    """
+    vault = tr.Vault(1e7, [one_policy()])
+    scenarios = [tr.Scenario("calm", 1.0 - probability), tr.Scenario("rare", probability, prices={"USDC": 0.9})]
+    estimates = [
+        tr.simulate_losses(vault, scenarios, n=n, seed=seed, sampling=sampling).expected_loss()
+        for seed in range(300)
+    ]
+
+    covered = sum(e.low <= 1e6 * probability <= e.high for e in estimates)
+
+    assert covered >= 300 * (0.92 - 3 * 0.016)
+
+
+def test_whole_scenarios_that_were_not_drawn_widen_the_probability_of_a_loss():
+    """500 equal scenarios of which every other one loses everything, 250 draws: the half is in the interval."""
+    scenarios = [tr.Scenario(f"s{i}", 0.002, prices={"USDC": 1.0 - 0.5 * (i % 2)}) for i in range(500)]
+
+    for seed in range(20):
+        sample = tr.simulate_losses(tr.Vault(1e7, [one_policy()]), scenarios, n=250, seed=seed)
+        estimate = sample.probability_of_ruin(1.0)
+        assert estimate.low <= 0.5 <= estimate.high
+
+
+def test_allocation_variance_equals_brute_force():
+    """Over 20,000 random starts: the variance of the sum of the scenarios' means in a block."""
+    rng = np.random.default_rng(5)
+    masses, means = rng.random(7), rng.normal(size=7)
+    cumulated = np.cumsum(masses) / masses.sum()
+    starts = (np.arange(20_000) + 0.5) / 20_000
+    points = (np.arange(100)[None, :] + starts[:, None]) / 100
+    sums = means[np.minimum(np.searchsorted(cumulated, points, side="right"), 6)].sum(axis=1)
+
+    strata = Strata(np.zeros(0, dtype=int), cumulated, means, (100,))
+
+    assert np.var(sums) == pytest.approx(strata.between(means), rel=0.01)
 
 
 @pytest.mark.slow
@@ -404,9 +446,8 @@ def test_intervals_cover_the_truth(sampling):
                 ("es", sample.expected_shortfall(level), losses[math.ceil(len(losses) * level) :].mean()),
             ):
                 hits[name, level] = hits.get((name, level), 0) + (estimate.low <= truth <= estimate.high)
-    print(sampling, hits)
 
-    assert all(930 <= count <= 975 for count in hits.values()), hits
+    assert all(930 <= count <= 970 for count in hits.values()), hits
 
 
 class TestBadInput:
@@ -432,7 +473,7 @@ class TestBadInput:
             ({"volatility": {"USDC": float("nan")}}, "volatility"),
             ({"volatility": {"USDC": 60.0}}, "volatility of USDC"),
             ({"volatility": {"usdc": 0.1, "USDC": 0.1}}, "symbols of volatility"),
-            ({"volatility": [0.1]}, "volatility must be a mapping"),
+            ({"volatility": [0.1]}, "volatility must be a mapping or Series"),
         ],
     )
     def test_arguments(self, arguments, message):

@@ -138,15 +138,15 @@ def test_what_to_dict_writes_is_read_as_the_same_vault(tmp_path_factory, vault):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda f: f.update(capital="1000000"), "capital must be a finite number, found '1000000'"),
-        (lambda f: f.update(capital=True), "capital must be a finite number, found True"),
-        (lambda f: f.update(capital=None), "capital must be a finite number, found None"),
+        (lambda f: f.update(capital="1000000"), "capital must be an int or a float, found '1000000'"),
+        (lambda f: f.update(capital=True), "capital must be an int or a float, found True"),
+        (lambda f: f.update(capital=None), "capital must be an int or a float, found None"),
         (lambda f: f.update(capital=0), "capital must be a number > 0"),
         (lambda f: f.update(capital=math.nan), "capital must be a finite number, found nan"),
         (lambda f: f.update(capital=10**400), "capital must be a finite number, found inf"),
         (lambda f: f.update(btc_value=-1), "btc_value must be a number >= 0"),
         (lambda f: f.update(btc_value=math.inf), "btc_value must be a finite number, found inf"),
-        (lambda f: f.update(btc_value=None), "btc_value must be a finite number, found None"),
+        (lambda f: f.update(btc_value=None), "btc_value must be an int or a float, found None"),
         (lambda f: f.pop("capital"), r"missing capital \(needed: capital, policies\)"),
         (lambda f: f.pop("policies"), "missing policies"),
         (
@@ -167,9 +167,9 @@ def test_what_to_dict_writes_is_read_as_the_same_vault(tmp_path_factory, vault):
         (lambda f: f["policies"][1].update(tigger_price=1), "'P2'.* did you mean 'trigger_price'"),
         (
             lambda f: f["policies"][1].update(coverage="5"),
-            r"\('P2'\): coverage must be a finite number, found '5'",
+            r"\('P2'\): coverage must be an int or a float, found '5'",
         ),
-        (lambda f: f["policies"][1].update(coverage=False), "'P2'.: coverage must be a finite number"),
+        (lambda f: f["policies"][1].update(coverage=False), "'P2'.: coverage must be an int or a float"),
         (lambda f: f["policies"][1].update(coverage=math.nan), "'P2'.: coverage must be a finite number"),
         (lambda f: f["policies"][1].update(coverage=-5), "'P2'.: coverage must be a number > 0"),
         (
@@ -245,7 +245,7 @@ def test_files_that_are_no_json_form(written, body, message):
         (CSV.replace("floor_price", "coverage"), "the key 'coverage' comes more than once"),
         (CSV + "P3,DAI,1\n", r"line 4: policies\[2\]: 3 field\(s\), the header has 5"),
         (CSV + "P3,DAI,much,0.9,0.1\n", r"line 4: policies\[2\] \('P3'\): coverage must be .* found 'much'"),
-        (CSV + "P3,DAI,,0.9,0.1\n", "'P3'.: coverage must be a finite number, found ''"),
+        (CSV + "P3,DAI,,0.9,0.1\n", "'P3'.: coverage must be an int or a float, found ''"),
         (CSV + "P3,DAI,nan,0.9,0.1\n", "'P3'.: coverage must be a finite number, found nan"),
         (CSV + "P3,DAI,1,0.1,0.9\n", "'P3'.: .*trigger_price must be above floor_price"),
         (CSV + ",DAI,1,0.9,0.1\n", "''.: policy_id must be a non-empty string"),

@@ -74,7 +74,7 @@ def test_a_vault_refuses_doubled_policies_and_strangers():
     """By id; and only policies are policies."""
     with pytest.raises(ValueError, match="policy ids must be unique, found 'P1' twice"):
         tr.Vault(1.0, [tr.Policy(**POLICY)] * 2)
-    with pytest.raises(TypeError, match="policies"):
+    with pytest.raises(ValueError, match=r"Vault\.from_frame"):
         tr.Vault(1.0, ["P1"])
     with pytest.raises(ValueError, match="btc_value"):
         tr.Vault(1.0, [], btc_value=-1.0)

@@ -25,6 +25,7 @@ from tonsurance_risk.model import (
     iso,
     iso_or_none,
     read_only,
+    text,
     unique,
     whole,
     within,
@@ -33,6 +34,8 @@ from tonsurance_risk.model import (
 CONSTANT_RANGE = 1e-12
 """A series whose max - min over the common rows is at most this has no correlation."""
 NORMAL_95 = float(special.ndtri(0.975))
+LONGEST_WINDOW = 36_500
+"""Days; a hundred years."""
 RISK_LEVELS = ((0.9, "CRITICAL"), (0.8, "HIGH"), (0.7, "ELEVATED"))
 """Lower bounds of the correlation; below all of them, and for defaults, NORMAL."""
 
@@ -40,7 +43,7 @@ _SAME = attrs.cmp_using(eq=np.array_equal)
 
 
 def _symbols(assets: Iterable[str]) -> tuple[str, ...]:
-    return tuple(assets)
+    return tuple(canonical(text(symbol, "a symbol of a correlation matrix")) for symbol in assets)
 
 
 def _instant(time: datetime | None) -> pd.Timestamp | None:
@@ -141,16 +144,16 @@ class CorrelationMatrix:
 
     def get(self, a: str, b: str) -> float:
         """Return the correlation of two assets, in either order; an asset not in it is a `KeyError`."""
-        positions = []
-        for symbol in (a, b):
-            if canonical(symbol) not in self.assets:
-                raise KeyError(f"{symbol!r} is not in this matrix of {', '.join(self.assets)}")
-            positions.append(self.assets.index(canonical(symbol)))
-        return float(self.values[positions[0], positions[1]])
+        return float(self.values[self._position(a), self._position(b)])
+
+    def _position(self, symbol: str) -> int:
+        if canonical(symbol) not in self.assets:
+            raise KeyError(f"{symbol!r} is not in this matrix of {', '.join(self.assets)}")
+        return self.assets.index(canonical(symbol))
 
     def select(self, assets: Iterable[str]) -> CorrelationMatrix:
         """Return the part of the matrix for `assets`, in their order."""
-        at = [self.assets.index(canonical(symbol)) for symbol in assets]
+        at = [self._position(symbol) for symbol in assets]
         grid = np.ix_(at, at)
         return attrs.evolve(
             self,
@@ -282,7 +285,7 @@ def correlation_matrix(
     >>> round(correlation_matrix(returns, min_observations=3).get("USDC", "DAI"), 12)
     1.0
     """
-    if len(returns) < 2:
+    if isinstance(returns, pd.DataFrame) and len(returns) < 2:
         raise InsufficientDataError(
             f"a correlation needs at least 2 rows of returns, found {len(returns)}",
             observed=len(returns),
@@ -322,7 +325,9 @@ def correlation_windows(
         If a window holds no or one row; it is named.
     """
     frame = valid_prices(prices)
-    days = tuple(whole(window, "windows", 1) for window in windows)
+    if not isinstance(windows, Iterable):
+        raise ValueError(f"windows must be several numbers of days, found {windows!r}")
+    days = tuple(whole(window, "windows", 1, LONGEST_WINDOW) for window in windows)
     if not len(frame):
         raise InsufficientDataError("correlation windows need prices, found no rows", observed=0, required=2)
     end = frame.index[-1] if as_of is None else as_utc(as_of, "as_of")
@@ -371,6 +376,8 @@ def contagion_pairs(matrix: CorrelationMatrix, threshold: float = 0.8) -> pd.Dat
     [['DAI', 'USDC', 'HIGH']]
     """
     bound = within(threshold, "threshold", -1.0, 1.0)
+    if not isinstance(matrix, CorrelationMatrix):
+        raise ValueError(f"matrix must be a CorrelationMatrix, found {type(matrix).__name__}")
     pairs = matrix.pairs()
     kept = (
         (pairs["correlation"] >= bound)

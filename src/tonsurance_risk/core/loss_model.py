@@ -9,7 +9,7 @@ BTC value times the BTC return.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import attrs
 import numpy as np
@@ -80,6 +80,13 @@ class LossModel:
             amounts[-1] -= self.btc_value * (1.0 + self.btc_change[scenario]) * growth
         return scenario.astype(np.int32), amounts
 
+    def level_losses(self) -> FloatArray:
+        """Return the loss at the levels of each scenario, without shocks, shape (n_scenarios,) [USD]."""
+        losses = -self.btc_value * self.btc_change
+        for row, payout in enumerate(self.payouts):
+            losses = losses + payout(self.levels[:, row])
+        return np.asarray(losses)
+
     def _shocks(self, scenario: NDArray[np.int64], rng: np.random.Generator) -> dict[int, FloatArray]:
         """Return ``sigma_i m_s x_i`` by exposure, for those that move."""
         if not self.moving:
@@ -101,7 +108,7 @@ def compile_model(
     vault: Vault,
     scenarios: Sequence[Scenario],
     correlation: CorrelationMatrix | pd.DataFrame | None,
-    volatility: Mapping[str, float],
+    volatility: Mapping[str, float] | pd.Series,
     seed: int,
     sampling: Sampling,
 ) -> tuple[LossModel, float]:
@@ -141,13 +148,12 @@ def compile_model(
     return model, repair_distance
 
 
-def _sigma(volatility: Mapping[str, float], exposures: Sequence[str]) -> FloatArray:
-    if not isinstance(volatility, Mapping):
-        raise ValueError(f"volatility must be a mapping of numbers by symbol, found {volatility!r}")
-    unique(map(canonical, volatility), "symbols of volatility")
-    checked = {
-        canonical(symbol): within(value, f"volatility[{symbol!r}]", 0.0) for symbol, value in volatility.items()
-    }
+def _sigma(volatility: Mapping[str, float] | pd.Series, exposures: Sequence[str]) -> FloatArray:
+    given = cast("Mapping[str, float]", volatility.to_dict() if isinstance(volatility, pd.Series) else volatility)
+    if not isinstance(given, Mapping):
+        raise ValueError(f"volatility must be a mapping or Series of numbers by symbol, found {volatility!r}")
+    unique(map(canonical, given), "symbols of volatility")
+    checked = {canonical(symbol): within(value, f"volatility[{symbol!r}]", 0.0) for symbol, value in given.items()}
     return np.array([checked.get(symbol, 0.0) for symbol in exposures])
 
 

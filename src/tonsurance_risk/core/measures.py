@@ -154,7 +154,10 @@ def checked_losses(losses: ArrayLike, weights: ArrayLike | None) -> tuple[FloatA
 
 def _numbers(values: Any, name: str) -> FloatArray:
     try:
-        array = np.asarray(values if hasattr(values, "__array__") else list(values), dtype=np.float64)
+        array = np.asarray(values if hasattr(values, "__array__") else list(values))
+        if array.dtype.kind in "USO" and array.size:
+            raise ValueError(f"found {array.ravel()[0]!r}")
+        array = array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be numbers: {error}") from error
     if array.ndim != 1:

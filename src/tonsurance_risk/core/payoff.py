@@ -38,7 +38,7 @@ class PayoutFunction:
         Sums of non-negative terms alone: nothing cancels, however steep a policy is, and the result agrees
         with the plain sum over policies to rounding.
         """
-        coverage = np.array([policy.coverage for policy in policies])
+        coverage = np.array([policy.coverage for policy in policies], dtype=np.float64)
         trigger = np.array([policy.trigger_price for policy in policies])
         floor = np.array([policy.floor_price for policy in policies])
         knots = np.unique(np.concatenate([trigger, floor]))

@@ -20,6 +20,7 @@ from tonsurance_risk.model import (
     FloatArray,
     PegLike,
     iso,
+    text,
     unique,
     within,
 )
@@ -186,6 +187,9 @@ def peg_reference(
 def peg_of(asset: str, peg: PegLike) -> Any:
     """Return the peg of an asset: the one that `peg` gives it, else its own."""
     if isinstance(peg, Mapping):
+        for symbol in peg:
+            text(symbol, "a symbol in peg")
+        unique(map(canonical, peg), "symbols of peg")
         by_symbol = {canonical(symbol): value for symbol, value in peg.items()}
         peg = by_symbol.get(canonical(asset))
     if peg is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tonsurance_risk.errors import NotPositiveDefiniteError
+from tonsurance_risk.errors import ConvergenceError, NotPositiveDefiniteError
 from tonsurance_risk.model import FloatArray
 
 PSD_TOLERANCE = 1e-10
@@ -52,6 +52,10 @@ def nearest_correlation(values: FloatArray, tolerance: float = 1e-12, most: int 
         np.fill_diagonal(unit, 1.0)
         if np.linalg.norm(unit - previous) <= tolerance * np.linalg.norm(unit):
             break
+    else:
+        raise ConvergenceError(
+            f"the nearest correlation matrix was not reached in {most:,} iterations", required=tolerance
+        )
     # The last iterate is PSD up to the tolerance; scaling the PSD part to a unit diagonal makes it exact.
     psd = _psd_projection(unit)
     scale = 1.0 / np.sqrt(np.diag(psd))

@@ -10,9 +10,9 @@ import attrs
 import numpy as np
 import pandas as pd
 
-from tonsurance_risk.assets import FLAG_OUTSIDE, NOT_COINS_ON_PEG, REJECT_ABOVE, own_peg
+from tonsurance_risk.assets import FLAG_OUTSIDE, NOT_COINS_ON_PEG, REJECT_ABOVE
 from tonsurance_risk.core.prices import peg_reference, readable_prices
-from tonsurance_risk.model import BoolArray, FloatArray, IntArray, as_utc, iso
+from tonsurance_risk.model import BoolArray, FloatArray, IntArray, PegLike, as_utc, iso
 
 DAY = timedelta(days=1)
 MAD_TO_SIGMA = 1.482602218505602
@@ -66,6 +66,10 @@ class QualityRules:
     max_age_daily: timedelta = timedelta(hours=48)
     flat_after: timedelta = timedelta(hours=24)
     flat_after_daily: timedelta = timedelta(days=7)
+
+    def accepted_age(self, step: timedelta) -> timedelta:
+        """Return how old the newest sample of a series of that step may be."""
+        return self.max_age_daily if step >= DAY else self.max_age
 
 
 @attrs.frozen
@@ -184,6 +188,7 @@ def check_prices(
     as_of: datetime,
     others: Sequence[pd.DataFrame] = (),
     rules: QualityRules = QualityRules(),
+    peg: PegLike = None,
 ) -> QualityReport:
     """Check the prices of one source.
 
@@ -198,6 +203,8 @@ def check_prices(
         Frames of other sources. One of the same vendor confirms nothing.
     rules : QualityRules
         Limits.
+    peg : peg, float, Series, or mapping by symbol, optional
+        The references when they are not the assets' own.
 
     Returns
     -------
@@ -231,7 +238,7 @@ def check_prices(
         for other in others
         if vendor is None or other.attrs.get("vendor") != vendor
     ]
-    step = _step(frame.index)
+    step = typical_step(frame.index)
     findings = list(_order_findings(raw))
     scores: dict[str, float] = {}
     for asset in frame.columns:
@@ -245,7 +252,7 @@ def check_prices(
             [],
         )
         confirming = [other[asset].dropna() for other in independent if asset in other.columns]
-        _check_bounds(column, end, rules)
+        _check_bounds(column, end, rules, peg)
         _check_spikes(column, step, confirming, rules)
         _check_flat(column, step, rules)
         stale = _check_age(column, end, step, rules)
@@ -282,7 +289,7 @@ def _order_findings(raw: pd.DataFrame) -> Iterator[dict[str, Any]]:
                 yield dict(zip(_COLUMNS, (asset, raw.index[row], price, check, "flag", detail), strict=True))
 
 
-def _step(index: pd.Index) -> timedelta:
+def typical_step(index: pd.Index) -> timedelta:
     """Return the median difference of the stamps; an hour where there is none."""
     if len(index) < 2:
         return timedelta(hours=1)
@@ -293,14 +300,14 @@ def _ticks(index: pd.Index) -> IntArray:
     return pd.DatetimeIndex(index).as_unit("ns").asi8
 
 
-def _check_bounds(column: _Column, end: pd.Timestamp, rules: QualityRules) -> None:
+def _check_bounds(column: _Column, end: pd.Timestamp, rules: QualityRules, peg: PegLike) -> None:
     values = column.values
     column.find(~np.isfinite(values), "not_finite", "reject", "not a number that a price can be")
     column.find(np.isfinite(values) & (values <= 0.0), "out_of_bounds", "reject", "not above 0")
     column.find(np.asarray(column.times > end), "future", "reject", f"stamped after {iso(end)}")
     if column.asset in NOT_COINS_ON_PEG:
         return
-    ratio = _peg_ratio(column)
+    ratio = _peg_ratio(column, peg)
     too_high = ratio > rules.reject_above
     column.find(too_high & ~column.rejected, "out_of_bounds", "reject", f"above {rules.reject_above:g} x its peg")
     low, high = rules.flag_outside
@@ -308,13 +315,13 @@ def _check_bounds(column: _Column, end: pd.Timestamp, rules: QualityRules) -> No
     column.find(far, "far_from_peg", "flag", f"outside {low:g} to {high:g} of its peg")
 
 
-def _peg_ratio(column: _Column) -> FloatArray:
+def _peg_ratio(column: _Column, peg: PegLike) -> FloatArray:
     """Return price / peg reference of the samples not rejected so far, 1 elsewhere."""
     ratio = np.ones(len(column.values))
     kept = ~column.rejected
     if kept.any():
         values = column.values[kept]
-        reference, _ = peg_reference(column.asset, column.times[kept], values, own_peg(column.asset))
+        reference, _ = peg_reference(column.asset, column.times[kept], values, peg)
         ratio[kept] = values / reference
     return ratio
 
@@ -379,7 +386,7 @@ def _check_age(column: _Column, end: pd.Timestamp, step: timedelta, rules: Quali
     if not len(usable):
         column.findings.append(column.finding(pd.NaT, None, "stale", "flag", "no usable sample"))
         return True
-    limit = rules.max_age_daily if step >= DAY else rules.max_age
+    limit = rules.accepted_age(step)
     newest = column.times[usable[-1]]
     if end - newest <= limit:
         return False

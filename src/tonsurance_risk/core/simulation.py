@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from tonsurance_risk.core.correlation import CorrelationMatrix
 from tonsurance_risk.core.intervals import (
     Strata,
+    loss_probability,
     mean_estimate,
     quantile_estimate,
-    share_estimate,
     shortfall_estimate,
 )
 from tonsurance_risk.core.loss_model import LossModel, Sampling, compile_model
@@ -95,7 +95,7 @@ class LossSample:
 
     def probability_of_ruin(self, capital: float) -> Estimate:
         """Return the probability that the loss exceeds `capital` [USD]."""
-        return share_estimate(self.losses > finite(capital, "capital"), self._strata)
+        return loss_probability(self.losses, finite(capital, "capital"), self._strata)
 
     @property
     def worst(self) -> float:
@@ -166,10 +166,9 @@ class LossSample:
         }
 
     @property
-    def _strata(self) -> Strata | None:
-        if self.sampling == "plain":
-            return None
-        return Strata(self.scenario, self.model.cumulated, tuple(size for _, size in _blocks(self.n)))
+    def _strata(self) -> Strata:
+        sizes = None if self.sampling == "plain" else tuple(size for _, size in _blocks(self.n))
+        return Strata(self.scenario, self.model.cumulated, self.model.level_losses(), sizes)
 
 
 def simulate_losses(
@@ -177,7 +176,7 @@ def simulate_losses(
     scenarios: Sequence[Scenario],
     *,
     correlation: CorrelationMatrix | pd.DataFrame | None = None,
-    volatility: Mapping[str, float] | None = None,
+    volatility: Mapping[str, float] | pd.Series | None = None,
     n: int | None = None,
     precision: float | None = None,
     seed: int = 0,
@@ -195,7 +194,7 @@ def simulate_losses(
     correlation : CorrelationMatrix or square DataFrame by symbol, optional
         Of the shocks; None is the identity, and an asset missing from it is independent. One that is not
         positive semi-definite is repaired, see `LossSample.repair_distance`.
-    volatility : mapping of float by symbol, optional
+    volatility : mapping or Series of float by symbol, optional
         sigma: standard deviation of the log ratio around its scenario level at the horizon, BTC allowed;
         missing = 0.
     n : int, optional
@@ -239,11 +238,13 @@ def simulate_losses(
     if executor is not None and not isinstance(executor, Executor):
         raise ValueError(f"executor must be a concurrent.futures.Executor, found {executor!r}")
     if n is not None:
-        whole(n, "n", 1, MOST_SIMULATIONS)
+        n = whole(n, "n", 1, MOST_SIMULATIONS)
     if precision is not None:
         within(precision, "precision", 0.0, open_low=True)
-    whole(seed, "seed", 0)
-    model, repair_distance = compile_model(vault, scenarios, correlation, volatility or {}, seed, sampling)
+    seed = whole(seed, "seed", 0)
+    model, repair_distance = compile_model(
+        vault, scenarios, correlation, {} if volatility is None else volatility, seed, sampling
+    )
 
     def sample_of(parts: Sequence[_Part], converged: bool | None) -> LossSample:
         losses = np.concatenate([losses for losses, _ in parts])
@@ -284,7 +285,7 @@ def adaptive_simulation_count(volatility: float, base: int = 10_000) -> int:
     [10000, 15000, 20000, 30000]
     """
     sigma = within(volatility, "volatility", 0.0)
-    whole(base, "base", 1)
+    base = whole(base, "base", 1)
     for bound, factor in ((0.02, Fraction(1)), (0.05, Fraction(3, 2)), (0.10, Fraction(2))):
         if sigma < bound:
             return math.ceil(base * factor)

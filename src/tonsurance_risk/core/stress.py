@@ -98,7 +98,7 @@ def stress_test(vault: Vault, scenarios: Sequence[Scenario]) -> StressResult:
     active = [scenario for scenario in checked_scenarios(scenarios) if scenario.is_active]
     if not active:
         raise ValueError("scenarios: at least one must be active, found none")
-    check_symbols(vault, active)
+    check_symbols(vault, scenarios)
     payouts = payout_functions(vault)
     levels = scenario_levels(active, list(payouts))
     losses = np.array([-vault.btc_value * scenario.btc_change for scenario in active]) + 0.0

@@ -12,12 +12,12 @@ import attrs
 import pandas as pd
 
 from tonsurance_risk.assessment import assess, find_events
-from tonsurance_risk.assets import STABLECOINS, check_symbols
+from tonsurance_risk.assets import STABLECOINS, check_symbols, own_pegs
 from tonsurance_risk.core.fingerprint import content_hash
 from tonsurance_risk.core.quality import check_prices
 from tonsurance_risk.core.scenarios import builtin_scenarios
 from tonsurance_risk.core.simulation import MOST_SIMULATIONS
-from tonsurance_risk.errors import RiskError, SettingsError, UnknownAssetError
+from tonsurance_risk.errors import RiskError, SettingsError, StorageError, UnknownAssetError
 from tonsurance_risk.model import BTC, Scenario, Vault, as_utc, iso, whole
 from tonsurance_risk.ports import Clock, PriceSource, Store, SystemClock
 from tonsurance_risk.report import RiskReport
@@ -132,7 +132,7 @@ def run_daily(
     if done is not None:
         return RunResult(as_of=end, document=done, report_path=_written(done, folder), already_done=True)
 
-    assets = [*(asset.symbol for asset in (*STABLECOINS, *vault.assets)), BTC]
+    assets = list(dict.fromkeys([*(asset.symbol for asset in (*STABLECOINS, *vault.assets)), BTC]))
     fetched, not_carried, failed = _fetch(store, source, assets, end, step, progress)
     progress("assessing", 0, 1)
     prices = store.load_prices(
@@ -152,6 +152,7 @@ def run_daily(
     )
     document = report.to_dict()
     document["inputs"]["settings_sha256"] = settings
+    document["data_quality"]["failed_to_fetch"] = failed
     _record(store, report, document, assets, step)
     progress("assessing", 1, 1)
     return RunResult(
@@ -191,7 +192,8 @@ def _settings_hash(
 
 def _done_before(store: Store, end: pd.Timestamp, source: str, step: str, settings: str) -> dict[str, Any] | None:
     for document in store.load_reports(end, end + timedelta(microseconds=1), source=source, step=step):
-        if document["inputs"]["settings_sha256"] == settings:
+        # A date on which an asset failed is not done: the asset may be there now.
+        if document["inputs"]["settings_sha256"] == settings and not document["data_quality"]["failed_to_fetch"]:
             return document
     return None
 
@@ -213,6 +215,8 @@ def _fetch(
             prices = source.fetch(asset, end - RETENTION, end + STEPS[step], step=step).loc[:end]
             store.save_prices(prices, source=source.name, step=step)
             fetched[asset] = len(prices)
+        except StorageError:
+            raise  # concerns the run, not the asset
         except UnknownAssetError:
             not_carried.append(asset)
         except Exception as error:
@@ -239,8 +243,9 @@ def _record(
     place = {"source": report.source, "step": step}
     everything = store.load_prices(assets, step=step, source=report.source)
     everything = everything.dropna(axis=1, how="all")
-    usable = check_prices(everything, as_of=everything.index[-1]).usable(everything)
-    store.save_events(find_events(usable, report.step, report.source))
+    pegs = own_pegs(report.vault)
+    usable = check_prices(everything, as_of=everything.index[-1], peg=pegs).usable(everything)
+    store.save_events(find_events(usable, report.step, report.source, pegs))
     store.save_correlations([matrix for matrix in report.correlations.values() if matrix is not None], **place)
     store.save_run_inputs(report.run_inputs())
     snapshot = pd.DataFrame(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import itertools
 import os
@@ -83,8 +84,9 @@ class CsvSource:
 
     @property
     def name(self) -> str:
-        """``csv:`` and the name of the folder."""
-        return f"csv:{self.folder.resolve().name}"
+        """``csv:``, the name of the folder, and a mark of its whole path: two folders are two sources."""
+        path = self.folder.resolve()
+        return f"csv:{path.name}@{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
 
     def fetch(self, asset: str, start: datetime, end: datetime, *, step: str = "1h") -> pd.Series:
         """Return the prices of `asset` that became known in ``[start, end)``; see `PriceSource.fetch`.

@@ -78,7 +78,8 @@ def test_the_interval_is_half_open_on_the_ends_of_bars(folder):
 def test_is_a_frozen_price_source_named_by_its_folder(folder):
     source = CsvSource(str(folder))
     assert isinstance(source, PriceSource)
-    assert source.name == CsvSource(f"{folder}/").name == "csv:prices"
+    assert source.name == CsvSource(f"{folder}/").name
+    assert source.name.startswith("csv:prices@")
     assert source == CsvSource(folder)
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         source.folder = folder
@@ -86,7 +87,15 @@ def test_is_a_frozen_price_source_named_by_its_folder(folder):
 
 def test_a_relative_folder_has_a_name(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    assert CsvSource(".").name == "csv:prices"
+    assert CsvSource(".").name == CsvSource(folder).name
+
+
+def test_two_folders_of_one_name_are_two_sources(tmp_path):
+    names = set()
+    for parent in ("x", "y"):
+        (tmp_path / parent / "prices").mkdir(parents=True)
+        names.add(CsvSource(tmp_path / parent / "prices").name)
+    assert len(names) == 2
 
 
 @pytest.mark.parametrize("written", ["sUSDe_1h.csv", "SUSDE_1h.csv"])
