@@ -32,7 +32,7 @@ def seconds(function: Callable[[], object], repetitions: int = 5) -> float:
 
 def show(what: str, ours: float, aim: str, plain: float, plain_way: str) -> None:
     """Print one line."""
-    print(f"{what:<58} {ours:9.4f} s  (aim {aim})  {plain / ours:7.1f} x faster than {plain_way} ({plain:.3f} s)")
+    print(f"{what:<58} {ours:9.4f} s  (aim {aim})  {plain / ours:7.1f} x the speed of {plain_way} ({plain:.3f} s)")
 
 
 def sample_prices() -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Every error that this library raises on purpose.
+"""The whole tree of errors; sources and jobs to come raise those of waiting, history and locks.
 
 ::
 

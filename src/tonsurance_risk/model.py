@@ -74,6 +74,11 @@ def _plain(value: float) -> float:
         return math.inf
 
 
+def read_only_series(series: pd.Series) -> pd.Series:
+    """Return a copy of a Series whose values cannot be written to."""
+    return pd.Series(read_only(series.to_numpy()), index=series.index, name=series.name, copy=False)
+
+
 def finite(value: object, name: str) -> float:
     """Return `value` as a float; a `ValueError` naming `name` when it is not a finite number."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):

@@ -18,7 +18,7 @@ from tonsurance_risk.core.portfolio import PortfolioMetrics
 from tonsurance_risk.core.quality import QualityReport
 from tonsurance_risk.core.simulation import LossSample
 from tonsurance_risk.core.stress import StressResult
-from tonsurance_risk.model import YEAR, DepegEvent, Scenario, Vault, iso
+from tonsurance_risk.model import BTC, YEAR, DepegEvent, Scenario, Vault, iso
 from tonsurance_risk.version import __version__
 
 SCHEMA_VERSION = 1
@@ -183,8 +183,25 @@ class RiskReport:
             "simulations": self.sample.n,
             "converged": self.sample.converged,
             "scenarios_used": [scenario.name for scenario in self.scenarios if scenario.is_active],
+            "scenario_shares": self._scenario_shares(),
             **self.var_trend,
         }
+
+    def _scenario_shares(self) -> list[dict[str, Any]]:
+        """Return how probable each scenario was taken to be, after weighting, and what it loses."""
+        shares = np.diff(self.sample.model.cumulated, prepend=0.0)
+        drawn = np.bincount(self.sample.scenario, minlength=len(self.scenarios)).tolist()
+        return [
+            {
+                "name": scenario.name,
+                "probability": scenario.probability,
+                "weight": scenario.weight,
+                "share": float(share),
+                "simulations": count,
+            }
+            for scenario, share, count in zip(self.scenarios, shares, drawn, strict=True)
+            if scenario.is_active
+        ]
 
     def _correlations(self) -> dict[str, Any]:
         section: dict[str, Any] = {}
@@ -205,7 +222,9 @@ class RiskReport:
             "without_prices": [
                 {
                     "asset": asset,
-                    "used_instead": "the scenarios' prices and a fallback volatility",
+                    "used_instead": "a fallback volatility"
+                    if asset == BTC
+                    else "the scenarios' prices and a fallback volatility",
                     "volatility": self.volatility[asset],
                 }
                 for asset in self.without_prices

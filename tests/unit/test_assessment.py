@@ -227,9 +227,10 @@ def test_a_false_print_reaches_no_number():
 
     assert () == report.events
     assert not report.quality.passed
-    assert report.correlations[30].get("DAI", "USDC") == pytest.approx(
-        report_of(prices).correlations[30].get("DAI", "USDC"), abs=0.2
-    )
+    unseen = prices.copy()
+    unseen.loc[AS_OF - 20 * DAY, "DAI"] = np.nan
+    assert (report.shock_matrix.values == report_of(unseen).shock_matrix.values).all()
+    assert report.volatility == report_of(unseen).volatility
 
 
 def test_equal_inputs_give_equal_reports_but_for_generated_at():
@@ -352,3 +353,72 @@ def test_an_empty_book():
     assert 0.0 == report.sample.worst
     assert 1.0 == report.metrics.diversification
     assert [] == list(report.alerts)
+
+
+class TestOwnCoins:
+    """Coins of the vault's own are measured against their own pegs."""
+
+    def report(self, price, peg, trigger=0.95):
+        """Assess a vault that covers one coin of its own, in hours."""
+        index = pd.date_range(end=AS_OF, periods=2000, freq="h")
+        noise = np.random.default_rng(0).normal(0, 5e-4, len(index))
+        prices = pd.DataFrame({"EURX": price * np.exp(noise)}, index=index)
+        prices.iloc[-48:] *= 0.94
+        vault = tr.Vault(1e6, [tr.Policy("1", "EURX", 1e5, trigger, 0.5)], assets=[tr.Asset("EURX", peg=peg)])
+        return report_of(prices, vault, step="1h")
+
+    @pytest.mark.parametrize("price", [1.08, 80.0, 0.01])
+    def test_a_peg_other_than_one(self, price):
+        """A fall of 6 % is a critical depeg whatever the peg, and nothing is rejected."""
+        report = self.report(price, tr.FixedPeg(price))
+
+        [event] = report.events
+        assert ("below", price, True) == (event.direction, event.peg_reference, event.is_open)
+        assert ("critical", "open_depeg") in rules(report)
+        assert report.quality.passed
+        assert () == report.without_prices
+        assert report.volatility["EURX"] == pytest.approx(5e-4, rel=0.1)
+
+    def test_an_accruing_peg(self):
+        """Searched below only."""
+        report = self.report(1.5, tr.AccruingPeg())
+
+        assert ["below"] == [event.direction for event in report.events]
+
+
+def test_bad_prices_after_as_of_are_not_looked_at():
+    """Not even for being prices."""
+    prices = market()
+    later = pd.concat([prices, pd.DataFrame(-1.0, index=[AS_OF + DAY], columns=prices.columns)])
+
+    assert report_of(prices).to_json() == report_of(later).to_json()
+
+
+def test_numbers_of_numpy_are_numbers():
+    """In the book, the seed and n; the report is the same."""
+    vault = book()
+    same = tr.Vault(
+        np.int64(1_000_000),
+        [
+            tr.Policy(p.policy_id, p.asset, np.float64(p.coverage), p.trigger_price, p.floor_price)
+            for p in vault.policies
+        ],
+        btc_value=np.int32(10_000),
+    )
+
+    assert report_of(vault=vault).to_json() == report_of(vault=same, seed=np.int64(0), n=np.int64(2000)).to_json()
+
+
+@pytest.mark.parametrize("step", ["1h", "1m", 1, 86400, "90", "-1d", None])
+def test_a_step_that_is_not_the_prices(step):
+    """Daily prices said to be hourly, and what is no duration."""
+    with pytest.raises(ValueError, match="step"):
+        report_of(step=step)
+
+
+def test_the_report_says_how_probable_each_scenario_was():
+    """Probability times weight, normalised."""
+    shares = {row["name"]: row["share"] for row in report_of().to_dict()["var_analysis"]["scenario_shares"]}
+
+    assert shares["Banking Crisis (SVB)"] == pytest.approx(0.2 * 1.5 / (0.3 + 0.15 + 0.08 + 0.1 + 0.5))
+    assert 1.0 == pytest.approx(math.fsum(shares.values()))

@@ -12,6 +12,7 @@ import pandas as pd
 from tonsurance_risk.assets import canonical
 from tonsurance_risk.core.portfolio import PortfolioMetrics, coverage_by_asset
 from tonsurance_risk.core.stress import LARGE_SHARE_OF_CAPITAL, StressResult
+from tonsurance_risk.core.volatility import LEAST_OBSERVATIONS
 from tonsurance_risk.model import BTC, DepegEvent, Vault, iso
 
 Severity = Literal["low", "medium", "high", "critical"]
@@ -27,7 +28,20 @@ RESERVE_MULTIPLE = 1.5
 
 @attrs.frozen
 class Alert:
-    """Something that needs attention: the rule that fired, the value it saw and the threshold it has."""
+    """Something that needs attention.
+
+    Parameters
+    ----------
+    severity : {"critical", "high", "medium", "low"}
+        How urgent.
+    category, message : str
+        What it is about, and what happened.
+    rule : str
+        Which rule fired; `docs/reference/report.md` lists them.
+    value, threshold : float or None
+        What the rule saw, and its bound, in the rule's unit: a fraction, a correlation, a ratio to the peg, hours
+        (`stale_data`) or observations (`covered_without_prices`, `held_without_prices`).
+    """
 
     severity: Severity
     category: str
@@ -177,10 +191,10 @@ def _data_alerts(findings: Findings) -> Iterator[Alert]:
     for asset in findings.without_prices:
         if asset == BTC:
             message = "the vault holds BTC and has no price of it: simulated with a fallback volatility"
-            yield Alert("medium", "data", message, "held_without_prices", 0.0, 1.0)
+            yield Alert("medium", "data", message, "held_without_prices", 0.0, LEAST_OBSERVATIONS)
             continue
         message = f"{asset} is covered and has no prices: simulated from scenario prices and a fallback volatility"
-        yield Alert("high", "data", message, "covered_without_prices", 0.0, 1.0)
+        yield Alert("high", "data", message, "covered_without_prices", 0.0, LEAST_OBSERVATIONS)
     for asset, (hours, accepted) in findings.ages.items():
         message = f"the newest price of {asset} is {hours:.1f} h old, accepted are {accepted:g} h"
         yield Alert("high", "data", message, "stale_data", hours, accepted)

@@ -124,12 +124,14 @@ def expected_shortfall(losses: ArrayLike, level: float, *, weights: ArrayLike | 
     """
     values, shares = checked_losses(losses, weights)
     quantile = value_at_risk(values, level, weights=shares)
-    excess = np.maximum(values - quantile, 0.0)
+    # In units of the largest loss, so that no sum leaves the range of floats.
+    unit = max(float(np.abs(values).max()), np.finfo(float).tiny)
+    excess = np.maximum(values / unit - quantile / unit, 0.0)
     if shares is None:
         mean_excess = excess.sum() / float(len(values) * (1 - exact_level(level)))
     else:
         mean_excess = (excess @ shares) / (shares.sum() * float(1 - exact_level(level)))
-    return min(quantile + float(mean_excess), float(values.max()))
+    return float(min(max(quantile + float(mean_excess) * unit, quantile), values.max()))
 
 
 def checked_losses(losses: ArrayLike, weights: ArrayLike | None) -> tuple[FloatArray, FloatArray | None]:

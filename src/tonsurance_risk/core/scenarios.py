@@ -23,20 +23,9 @@ from tonsurance_risk.model import (
     within,
 )
 
-# Prices of a crisis by what backs a coin, in units of the peg reference. For the first six coins the mission
-# states them, and for March 2023 they are the lows of 10 to 14 March:
-#   USDC .88088, DAI .88579, FRAX .87712  lowest Chainlink rounds (Arbitrum feeds), 11 March 2023
-#   USDT 1.00000, BUSD .99828             lowest Chainlink rounds of 10 to 14 March: refuge coins
-#   USDP .96233, LUSD .93071              lowest prints of the CoinMarketCap daily candles, 11 March 2023
-# The other coins did not exist then, or have no sourced low; their prices are judgements, and these are the
-# reasons, by group:
-#   bank deposits and Treasury bills (USDY, PYUSD): same custodian banks and the same closed weekend as USDP in
-#     a bank run; a regulator's freeze hits issuers of record hardest; a crypto crash hardly reaches them.
-#   delta-neutral (USDe, sUSDe): hedged with futures on exchanges. Funding and venue risk in a crypto crash,
-#     and a thinner market for the staked coin, which cannot be redeemed at once; part of the reserve is USDC.
-#   crypto collateral (GHO, LUSD, crvUSD, mkUSD): liquidations in a crypto crash; their pools hold USDC, USDT
-#     and DAI, so a run on those pulls them along; outside the reach of a regulator of issuers, but priced in
-#     the coins that are not. mkUSD has the thinnest pools.
+# Prices of a crisis in units of the peg reference. In the first column the lows of 10 to 14 March 2023: Chainlink
+# rounds on Arbitrum (USDC, DAI, FRAX, USDT, BUSD) and CoinMarketCap daily candles (USDP, LUSD). All others are
+# judgements by what backs the coin; docs/explanation/scenarios.md gives source and reason of each.
 _CRISES = ("svb", "crypto crash", "regulatory", "multiple")
 _CRISIS_PRICES = {
     #         svb      crypto crash  regulatory  multiple

@@ -12,7 +12,7 @@ import pandas as pd
 from tonsurance_risk.assets import check_symbols
 from tonsurance_risk.core.payoff import payout_functions
 from tonsurance_risk.core.scenarios import checked_scenarios, scenario_levels
-from tonsurance_risk.model import Scenario, Vault
+from tonsurance_risk.model import Scenario, Vault, read_only_series
 
 LARGE_SHARE_OF_CAPITAL = 0.5
 
@@ -24,12 +24,12 @@ class StressResult:
     Parameters
     ----------
     losses : Series
-        Loss by scenario name [USD], in the order of the scenarios; do not write to it.
+        Loss by scenario name [USD], in the order of the scenarios; read-only.
     capital : float
         Of the vault [USD].
     """
 
-    losses: pd.Series = attrs.field(eq=attrs.cmp_using(eq=pd.Series.equals))
+    losses: pd.Series = attrs.field(converter=read_only_series, eq=attrs.cmp_using(eq=pd.Series.equals))
     capital: float
 
     @property

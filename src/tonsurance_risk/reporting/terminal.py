@@ -21,20 +21,28 @@ def print_summary(document: Mapping[str, Any], console: Console) -> None:
         f"{inputs['rows']:,} rows, {len(inputs['assets'])} assets"
     )
     console.print(_portfolio_table(portfolio))
-    console.print(_loss_table(document["var_analysis"]))
+    console.print(_loss_table(document["var_analysis"], document["horizon_days"]))
     console.print(_stress_table(document["stress_test_results"], portfolio["total_capital_usd"]))
     events = document["depeg_events"]
     running = sorted({event["asset"] for event in events if event["is_open"]})
+    below = sum(event["direction"] == "below" for event in events)
     console.print(
-        f"Depeg events: {len(events)} in the data, "
+        f"Depeg events: {below} below the peg and {len(events) - below} above it in the data, "
         f"{document['historical_comparison']['new_depeg_events_7d']} new in 7 days, "
         f"open: {', '.join(running) or 'none'}"
     )
+    console.print(_message_table(document))
+
+
+def _message_table(document: Mapping[str, Any]) -> Table:
+    """Return alerts and advice in two columns, so that long messages wrap under themselves."""
+    table = Table.grid("", "", padding=(0, 2))
     for alert in document["risk_alerts"]:
         style = SEVERITY_STYLES[alert["severity"]]
-        console.print(f"[{style}]{alert['severity']:>8}[/{style}]  {escape(alert['message'])}")
+        table.add_row(f"[{style}]{alert['severity']}[/{style}]", escape(alert["message"]))
     for recommendation in document["recommendations"]:
-        console.print(f"[green]  advice[/green]  {escape(recommendation['message'])}")
+        table.add_row("[green]advice[/green]", escape(recommendation["message"]))
+    return table
 
 
 def _portfolio_table(portfolio: Mapping[str, Any]) -> Table:
@@ -50,8 +58,8 @@ def _portfolio_table(portfolio: Mapping[str, Any]) -> Table:
     return table
 
 
-def _loss_table(analysis: Mapping[str, Any]) -> Table:
-    title = f"Loss over the horizon [USD], {analysis['simulations']:,} simulations"
+def _loss_table(analysis: Mapping[str, Any], horizon_days: int) -> Table:
+    title = f"Loss over {horizon_days} days [USD], {analysis['simulations']:,} simulations"
     table = Table("measure", "estimate", "95 % interval", "note", title=title)
     for name, label in (
         ("expected_loss", "expected loss"),

@@ -1,0 +1,64 @@
+"""Reports as files: complete or not at all."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+
+import pytest
+
+import tonsurance_risk as tr
+from tonsurance_risk.errors import SettingsError
+
+DOCUMENT = {"report_date": "2024-12-31", "text": "x"}
+
+
+def test_writes_and_replaces(tmp_path):
+    """Under the name of its date, in a folder that is made when missing."""
+    path = tr.save_report(DOCUMENT, tmp_path / "new" / "folder")
+    again = tr.save_report(DOCUMENT | {"text": "y"}, tmp_path / "new" / "folder")
+
+    assert "risk_report_2024-12-31.json" == path.name
+    assert path == again
+    assert "y" == json.loads(path.read_text())["text"]
+    assert [path] == list(path.parent.iterdir())
+
+
+@pytest.mark.parametrize("date", ["../2024-12-31", "2024-12-31/../../x", "yesterday"])
+def test_a_name_cannot_leave_its_folder(tmp_path, date):
+    """A date is a date."""
+    with pytest.raises(ValueError, match=r"isoformat|Invalid"):
+        tr.save_report(DOCUMENT | {"report_date": date}, tmp_path / "reports")
+    assert [] == [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path):
+    """Named, with the reason."""
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(SettingsError, match=r"output folder .*file/reports"):
+        tr.save_report(DOCUMENT, tmp_path / "file" / "reports")
+
+
+@pytest.mark.fault("F071")
+def test_a_full_disk_leaves_the_old_report(tmp_path):
+    """In a process that may write 4 KB a file: the old one stays, the half-written one goes, the error is named."""
+    path = tr.save_report(DOCUMENT, tmp_path)
+    code = (
+        "import resource, signal, sys, tonsurance_risk as tr\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "try:\n"
+        "    tr.save_report({'report_date': '2024-12-31', 'text': 'y' * 100_000}, sys.argv[1])\n"
+        "except tr.errors.StorageError as error:\n"
+        "    print(error)\n"
+    )
+    assert resource.RLIMIT_FSIZE is not None
+
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+
+    assert "could not be written" in done.stdout
+    assert DOCUMENT == json.loads(path.read_text())
+    assert [path] == list(tmp_path.iterdir())

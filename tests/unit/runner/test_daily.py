@@ -1,0 +1,106 @@
+"""The daily job: what stops it, what does not, and when a date is done."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import UTC, datetime
+
+import pytest
+
+import tonsurance_risk as tr
+from tonsurance_risk.errors import SettingsError, StoreBusyError
+
+DATE = datetime(2024, 1, 29, tzinfo=UTC)
+ROWS = "timestamp,price\n" + "".join(f"2024-01-{day:02d}T00:00:00Z,0.99{day:02d}\n" for day in range(1, 29))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of two coins and BTC."""
+    prices = tmp_path / "prices"
+    prices.mkdir()
+    for name in ("USDC", "DAI"):
+        (prices / f"{name}_1d.csv").write_text(ROWS)
+    (prices / "BTC_1d.csv").write_text(ROWS.replace(",0.99", ",399"))
+    return prices
+
+
+def run(store, folder, vault=None, **options):
+    """Run the job of the date."""
+    book = vault or tr.Vault(1e6, [tr.Policy("1", "USDC", 1e5, 0.95, 0.5)], btc_value=1e4)
+    return tr.run_daily(store, tr.sources.CsvSource(folder), book, as_of=DATE, step="1d", n=500, **options)
+
+
+def test_a_date_with_a_failed_asset_is_not_done(folder):
+    """It needs attention, and is done again until the asset is there."""
+    whole = (folder / "DAI_1d.csv").read_text()
+    (folder / "DAI_1d.csv").write_text(whole[:-3])
+    with tr.open_store("memory://") as store:
+        first, second = run(store, folder), run(store, folder)
+        (folder / "DAI_1d.csv").write_text(whole)
+        third, fourth = run(store, folder), run(store, folder)
+
+    assert [True, True, False, False] == [r.needs_attention for r in (first, second, third, fourth)]
+    assert [False, False, False, True] == [r.already_done for r in (first, second, third, fourth)]
+    assert ["DAI"] == list(first.document["data_quality"]["failed_to_fetch"])
+    assert "DAI" in third.document["inputs"]["assets"]
+
+
+def test_a_critical_alert_needs_attention(folder):
+    """Once: a date that is done is quiet."""
+    vault = tr.Vault(1e5, [tr.Policy("1", "USDC", 9e4, 0.95, 0.5)])
+    with tr.open_store("memory://") as store:
+        first, second = run(store, folder, vault), run(store, folder, vault)
+
+    assert first.needs_attention
+    assert {} == first.failed
+    assert not second.needs_attention
+
+
+def test_another_book_is_another_run(folder):
+    """Of the same date; so is another seed or an analyst's edit of a scenario."""
+    with tr.open_store("memory://") as store:
+        run(store, folder)
+        other = run(store, folder, tr.Vault(2e6, []))
+        seed = run(store, folder, seed=1)
+        store.save_scenarios([tr.Scenario("Normal Market Conditions", 0.4)])
+        edited = run(store, folder)
+        names = [scenario.name for scenario in store.load_scenarios()]
+
+    assert not any(result.already_done for result in (other, seed, edited))
+    assert 5 == len(names)
+    assert 0.4 == edited.document["var_analysis"]["scenario_shares"][-1]["probability"]
+
+
+def test_a_store_that_fails_stops_the_run(folder, tmp_path):
+    """It is not booked as the failure of an asset."""
+    path = tmp_path / "risk.db"
+    with tr.open_store(f"sqlite:///{path}") as store:
+        other = sqlite3.connect(path)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreBusyError):
+            run(store, folder)
+        other.rollback()
+        other.close()
+        assert [] == store.load_reports()
+
+
+def test_a_folder_without_known_coins(tmp_path):
+    """Is a wrong setting."""
+    with tr.open_store("memory://") as store, pytest.raises(SettingsError, match="carries none of"):
+        run(store, tmp_path)
+
+
+def test_coins_of_ones_own_are_fetched(folder):
+    """And measured against their own pegs, in the report and among the stored events."""
+    (folder / "EURX_1d.csv").write_text(ROWS.replace(",0.99", ",1.08"))
+    vault = tr.Vault(
+        1e6, [tr.Policy("1", "EURX", 1e5, 0.95, 0.5)], assets=[tr.Asset("EURX", peg=tr.FixedPeg(1.08))]
+    )
+    with tr.open_store("memory://") as store:
+        result = run(store, folder, vault)
+        events = store.load_events(["EURX"])
+
+    assert 28 == result.fetched["EURX"]
+    assert [] == events
+    assert [] == result.document["data_quality"]["without_prices"]
