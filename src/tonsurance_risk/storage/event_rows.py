@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import operator
 from collections.abc import Hashable, Iterable
 from typing import Any
 
@@ -19,6 +21,7 @@ from tonsurance_risk.storage.instants import (
 )
 from tonsurance_risk.storage.records import Outcome, Row, StoredRow, counted, plain, storable
 
+_START, _END = operator.attrgetter("start"), operator.attrgetter("end")
 _FIELDS = tuple(field.name for field in attrs.fields(DepegEvent))
 _TEXTS = ("asset", "source", "local_to")
 _NUMBERS = ("min_price", "max_price", "severity", "threshold", "recovery", "peg_reference")
@@ -107,20 +110,20 @@ def event_order(event: DepegEvent) -> tuple[Any, ...]:
 def superseded(stored: Iterable[DepegEvent], given: Iterable[DepegEvent]) -> tuple[list[DepegEvent], WriteResult]:
     """Return the events that remain once each of `given` has replaced what it supersedes, one after another.
 
-    An event supersedes those of the same asset, direction, source and rule that share a sample with it.
+    An event supersedes those of the same asset, direction, source and rule that share a sample with it. Those
+    of one group therefore never overlap: sorted by start they are sorted by end, and bisection finds them.
     """
     groups: dict[Hashable, list[DepegEvent]] = {}
-    for event in stored:
+    for event in sorted(stored, key=_START):
         groups.setdefault(_group(event), []).append(event)
     outcomes: list[Outcome] = []
     for event in given:
         group = groups.setdefault(_group(event), [])
-        replaced = [other for other in group if other.start <= event.end and event.start <= other.end]
-        if replaced == [event]:
-            outcomes.append("unchanged")
-            continue
-        outcomes.extend(["changed"] * len(replaced) or ["new"])
-        group[:] = [other for other in group if other not in replaced] + [event]
+        first = bisect.bisect_left(group, event.start, key=_END)
+        last = bisect.bisect_right(group, event.end, key=_START)
+        replaced = group[first:last]
+        outcomes.extend(["unchanged"] if replaced == [event] else ["changed"] * len(replaced) or ["new"])
+        group[first:last] = [event]
     return [event for group in groups.values() for event in group], counted(outcomes)
 
 
