@@ -7,10 +7,11 @@ the lock.
 from __future__ import annotations
 
 import json
+import re
 import sys
 import traceback
 from collections.abc import Sequence
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,8 +24,17 @@ from tonsurance_risk.core.simulation import MOST_SIMULATIONS
 from tonsurance_risk.errors import LockHeldError, RiskError, SettingsError, UnknownAssetError
 from tonsurance_risk.inputs import read_vault, sample_vault
 from tonsurance_risk.ports import Clock, PriceSource, SystemClock
+from tonsurance_risk.reporting.events import events_path, print_events, save_events
 from tonsurance_risk.reporting.terminal import print_summary
 from tonsurance_risk.runner.daily import RunResult, describe, run_daily
+from tonsurance_risk.runner.detection import (
+    DetectionRule,
+    GatheredPrices,
+    detect_events,
+    prices_from_file,
+    prices_from_source,
+    prices_from_store,
+)
 from tonsurance_risk.sources import CsvSource, SampleSource
 from tonsurance_risk.storage import open_store
 from tonsurance_risk.version import __version__
@@ -44,6 +54,14 @@ class Interval(StrEnum):
 
     HOUR = "1h"
     DAY = "1d"
+
+
+class Side(StrEnum):
+    """Which deviations are looked for."""
+
+    BELOW = "below"
+    ABOVE = "above"
+    BOTH = "both"
 
 
 def _print_version(wanted: bool) -> None:
@@ -108,13 +126,119 @@ def daily(
     return ATTENTION if result.needs_attention else DONE
 
 
-def _source(name: str) -> PriceSource:
+_Place = Annotated[
+    str | None,
+    typer.Argument(metavar="SOURCE", help="sample, csv:FOLDER, or a file ASSET_1h.csv or ASSET_1d.csv."),
+]
+_PlaceOrName = Annotated[
+    str | None,
+    typer.Option(help="The same as SOURCE; with --db the name of the source in the store.  [default: sample]"),
+]
+_StoreToRead = Annotated[str | None, typer.Option(help="URL of a store to read from: sqlite:///FILE.")]
+_IntervalOrName = Annotated[
+    Interval | None, typer.Option(help="Step of the price samples; of a file by its name.  [default: 1h]")
+]
+_Assets = Annotated[
+    str | None, typer.Option(help="Symbols with commas between; all that the source carries when not given.")
+]
+_Threshold = Annotated[float, typer.Option(help="An event opens beyond this share of the peg.")]
+_Recovery = Annotated[float | None, typer.Option(help="And ends at this one; the threshold when not given.")]
+_MinDuration = Annotated[str, typer.Option(help="Shorter events are left out: 30m, 1h, 2d.")]
+_MaxGap = Annotated[str | None, typer.Option(help="Samples further apart end an event; no limit when not given.")]
+_MergeWithin = Annotated[str, typer.Option(help="An event that starts so soon joins the one before.")]
+_Direction = Annotated[Side, typer.Option(help="Discounts, premiums, or both.")]
+_Checks = Annotated[
+    bool, typer.Option("--checks/--no-checks", help="Leave out samples that the price checks reject.")
+]
+_EventsFile = Annotated[Path | None, typer.Option(help="File to write the events to, .csv or .json.")]
+
+
+@app.command()
+def detect(
+    place: _Place = None,
+    source: _PlaceOrName = None,
+    db: _StoreToRead = None,
+    interval: _IntervalOrName = None,
+    assets: _Assets = None,
+    threshold: _Threshold = 0.99,
+    recovery: _Recovery = None,
+    min_duration: _MinDuration = "1h",
+    max_gap: _MaxGap = None,
+    merge_within: _MergeWithin = "0h",
+    direction: _Direction = Side.BELOW,
+    checks: _Checks = True,
+    out: _EventsFile = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the events as JSON.")] = False,
+) -> int:
+    """Find depegs in a folder, a file or the store, print them and write them to a file."""
+    rule = DetectionRule(
+        threshold=threshold,
+        recovery=recovery,
+        min_duration=_duration(min_duration, "--min-duration"),
+        max_gap=None if max_gap is None else _duration(max_gap, "--max-gap"),
+        merge_within=_duration(merge_within, "--merge-within"),
+        direction=direction.value,
+    )
+    target = None if out is None else events_path(out)
+    wanted = None if assets is None else _symbols(assets)
+    result = detect_events(_gathered(place, source, db, interval, wanted), rule, checks=checks)
+    document = result.to_dict()
+    written = None if target is None else save_events(document, target)
+    if as_json:
+        typer.echo(json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False))
+    else:
+        console = Console()
+        print_events(document, console)
+        if written is not None:
+            console.print(f"written: {written}", markup=False, highlight=False, soft_wrap=True)
+    return ATTENTION if result.needs_attention else DONE
+
+
+def _gathered(
+    place: str | None, source: str | None, db: str | None, interval: Interval | None, assets: list[str] | None
+) -> GatheredPrices:
+    step = (interval or Interval.HOUR).value
+    if db is not None:
+        if place is not None:
+            raise SettingsError(f"with --db prices come from the store, leave out {place!r}", observed=place)
+        if source is None:
+            raise SettingsError("with --db give --source too, the name of the source in the store")
+        file = Path(db.removeprefix("sqlite:///"))
+        if db.startswith("sqlite:///") and not file.exists():
+            # Opening it would make an empty one.
+            raise SettingsError(f"--db: there is no database {str(file)!r}", observed=str(file))
+        with open_store(db) as store:
+            return prices_from_store(store, step, source, assets)
+    if place is not None and source is not None:
+        raise SettingsError(f"give SOURCE or --source, found both {place!r} and {source!r}", observed=source)
+    name = place or source or "sample"
+    if not name.startswith("csv:") and (name.endswith(".csv") or Path(name).is_file()):
+        return prices_from_file(name, interval and interval.value, assets)
+    return prices_from_source(_source(name, "SOURCE must be sample, csv:FOLDER or a CSV file"), step, assets)
+
+
+def _symbols(given: str) -> list[str]:
+    symbols = [symbol.strip() for symbol in given.split(",")]
+    if not all(symbols):
+        raise SettingsError(f"--assets must be symbols with commas between, found {given!r}", observed=given)
+    return symbols
+
+
+def _duration(given: str, option: str) -> timedelta:
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)([smhd])", given, re.ASCII)
+    if found is None:
+        raise SettingsError(f"{option} must be a duration such as 30m, 1h or 2d, found {given!r}", observed=given)
+    unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[found[2]]
+    return timedelta(**{unit: float(found[1])})
+
+
+def _source(name: str, accepted: str = "--source must be sample or csv:FOLDER") -> PriceSource:
     if name == "sample":
         return SampleSource()
     kind, _, place = name.partition(":")
     if kind == "csv" and place:
         return CsvSource(place)
-    raise SettingsError(f"--source must be sample or csv:FOLDER, found {name!r}", observed=name)
+    raise SettingsError(f"{accepted}, found {name!r}", observed=name)
 
 
 def _as_of(given: str | None, source: PriceSource, clock: Clock) -> datetime:

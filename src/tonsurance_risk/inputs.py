@@ -1,16 +1,18 @@
-"""Vaults from files, and a sample vault."""
+"""Vaults from files, a sample vault, and the catalogue of known depegs."""
 
 from __future__ import annotations
 
 import csv
 import difflib
+import functools
+import importlib.resources
 import io
 import json
 import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import attrs
 import numpy as np
@@ -18,7 +20,7 @@ import pandas as pd
 
 from tonsurance_risk.assets import STABLECOINS, check_symbols
 from tonsurance_risk.errors import SettingsError
-from tonsurance_risk.model import AccruingPeg, Asset, FixedPeg, FloatArray, Peg, Policy, Vault
+from tonsurance_risk.model import AccruingPeg, Asset, Direction, FixedPeg, FloatArray, Peg, Policy, Vault
 
 _Json: TypeAlias = Any
 """What json.loads gives when objects are tuples of pairs."""
@@ -259,8 +261,7 @@ _SAMPLE_POLICIES = {
     "USDY": 25,
     "mkUSD": 15,
 }
-_SAMPLE_COVERAGE = 35_000_000
-_SAMPLE_SMALLEST = 1_000
+_SAMPLE_COVERAGE, _SAMPLE_SMALLEST = 35_000_000, 1_000
 
 
 def sample_vault() -> Vault:
@@ -291,3 +292,108 @@ def _shared_out(weights: FloatArray) -> FloatArray:
     dollars = np.floor(spare * weights / weights.sum())
     dollars[: spare - int(dollars.sum())] += 1.0
     return np.asarray(_SAMPLE_SMALLEST + dollars)
+
+
+Precision: TypeAlias = Literal["second", "day", "month"]
+_STAMP_FORMATS: Mapping[int, tuple[Precision, str]] = {
+    len("2023-03-11T01:54:03Z"): ("second", "%Y-%m-%dT%H:%M:%SZ"),
+    len("2023-03-11"): ("day", "%Y-%m-%d"),
+    len("2023-03"): ("month", "%Y-%m"),
+}
+
+
+@attrs.frozen(kw_only=True)
+class KnownDepeg:
+    """A depeg as one venue or index showed it, with where that was read.
+
+    Parameters
+    ----------
+    asset : str
+        The coin as its source names it; many are not built in.
+    start, end : Timestamp
+        UTC; the beginning of the second, day or month that the source states. None: no end was reported.
+    start_precision, end_precision : {"second", "day", "month"}
+        How precisely it states them.
+    min_price, max_price : float or None
+        Lowest and highest price [USD], None where not reported.
+    venue : str
+        The venue or index of the prices; empty where not reported.
+    cause : str
+        The cause as reported; marked where inferred or not verified.
+    source : str
+        Where the row was read, several parted by "; ".
+    confidence : {"high", "medium"}
+        In date and price, not in the cause.
+    """
+
+    asset: str
+    start: pd.Timestamp
+    start_precision: Precision
+    end: pd.Timestamp | None
+    end_precision: Precision | None
+    min_price: float | None
+    max_price: float | None
+    venue: str
+    cause: str
+    source: str
+    confidence: Literal["high", "medium"]
+
+    @property
+    def direction(self) -> Direction:
+        """Above where only a highest price was reported, below otherwise, also where both or none were."""
+        return "above" if self.min_price is None and self.max_price is not None else "below"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields and the direction in JSON types, times cut to the precision stated."""
+        start, end = _stamp_text(self.start, self.start_precision), _stamp_text(self.end, self.end_precision)
+        return attrs.asdict(self) | {"start": start, "end": end, "direction": self.direction}
+
+
+def known_depegs() -> list[KnownDepeg]:
+    """Return the sourced depegs of the past, 2017 to 2026, a row an event and venue.
+
+    Returns
+    -------
+    list of KnownDepeg
+        Ordered by (asset, start), of high or medium confidence; known false prints are not among them.
+
+    Notes
+    -----
+    One event is there as often as venues reported it, with different lows: USDC of 11 March 2023 between 0.81
+    and 0.88. Count distinct events, never rows, for a rate.
+
+    Examples
+    --------
+    >>> usdc = [depeg for depeg in known_depegs() if depeg.asset == "USDC" and depeg.direction == "below"]
+    >>> min(depeg.min_price for depeg in usdc if depeg.start.year == 2023 and depeg.confidence == "high")
+    0.87
+    """
+    return list(_catalogue())
+
+
+@functools.cache
+def _catalogue() -> tuple[KnownDepeg, ...]:
+    path = importlib.resources.files("tonsurance_risk") / "catalogue" / "known_depegs.csv"
+    rows = csv.DictReader(path.read_text(encoding="utf-8").splitlines(), strict=True)
+    return tuple(sorted(map(_known_depeg, rows), key=lambda depeg: (depeg.asset, depeg.start)))
+
+
+def _known_depeg(row: Mapping[str, str]) -> KnownDepeg:
+    fields: dict[str, Any] = {name: row[name] for name in ("asset", "cause", "source", "confidence")}
+    for name in ("start", "end"):
+        stated = row[f"{name}_utc"]
+        fields[name], fields[f"{name}_precision"] = _stated_time(stated) if stated else (None, None)
+    for name in ("min_price", "max_price"):
+        fields[name] = float(row[name]) if row[name] else None
+    return KnownDepeg(venue=row["venue_or_index"], **fields)
+
+
+def _stated_time(stamp: str) -> tuple[pd.Timestamp, Precision]:
+    precision, form = _STAMP_FORMATS[len(stamp)]
+    return pd.to_datetime(stamp, format=form, utc=True), precision
+
+
+def _stamp_text(time: pd.Timestamp | None, precision: Precision | None) -> str | None:
+    if time is None:
+        return None
+    return time.strftime(next(form for name, form in _STAMP_FORMATS.values() if name == precision))

@@ -170,7 +170,7 @@ def scenarios_from_events(
     """
     h = span(horizon, "horizon") / YEAR
     span(episode_window, "episode_window")
-    episodes = _joint_episodes(events, episode_window)
+    episodes = joint_episodes(events, episode_window)
     rates = [1.0 / max(_years(observed_years, event) for event in episode) for episode in episodes]
     total = math.fsum(rates)
     any_event = -math.expm1(-total * h)
@@ -278,7 +278,14 @@ def scenario_levels(scenarios: Sequence[Scenario], assets: Sequence[str]) -> Flo
     return levels
 
 
-def _joint_episodes(events: Iterable[DepegEvent], window: timedelta) -> list[list[DepegEvent]]:
+def joint_episodes(events: Iterable[DepegEvent], window: timedelta) -> list[list[DepegEvent]]:
+    """Return the events in joint episodes: those that start within `window` of the first start of theirs.
+
+    Examples
+    --------
+    >>> joint_episodes([], timedelta(hours=72))
+    []
+    """
     episodes: list[list[DepegEvent]] = []
     for event in sorted(events, key=lambda event: (event.start, event.asset, event.direction)):
         if episodes and event.start - episodes[-1][0].start <= window:

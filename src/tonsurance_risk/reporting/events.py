@@ -1,0 +1,114 @@
+"""Depeg events as a file, complete or not at all, and on the terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tonsurance_risk.errors import SettingsError, StorageError
+from tonsurance_risk.reporting.files import _replace, writable_folder
+
+EVENT_COLUMNS = (
+    "asset", "direction", "start", "end", "recovered_at", "min_price", "max_price", "severity", "n_observations",
+    "cut_by_gap", "source", "confirmed", "local_to", "threshold", "recovery", "min_duration_seconds",
+    "max_gap_seconds", "merge_within_seconds", "sample_span_seconds", "peg_reference", "duration_seconds",
+    "recovery_time_seconds", "is_open",
+)  # fmt: skip
+"""The columns of a CSV file of events, named as in `DepegEvent.to_dict`."""
+
+
+def events_path(path: str | os.PathLike[str]) -> Path:
+    """Return a path that events can be written to; its folder is made where it did not exist.
+
+    Raises
+    ------
+    SettingsError
+        If it does not end with .csv or .json, is a folder, or cannot be written to.
+    """
+    file = Path(path)
+    if file.suffix.casefold() not in (".csv", ".json"):
+        raise SettingsError(f"events are written to a file .csv or .json, found {str(file)!r}", observed=str(file))
+    if file.is_dir():
+        raise SettingsError(f"{str(file)!r} is a folder, needed is the path of a file", observed=str(file))
+    return writable_folder(file.parent) / file.name
+
+
+def save_events(document: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:
+    """Write a document with events: all of it as JSON, or the events alone as CSV, by the ending of the path.
+
+    Parameters
+    ----------
+    document : mapping
+        In JSON types; ``document["events"]`` is a list of `DepegEvent.to_dict`.
+    path : path
+        A file .json, or .csv with a row an event, the columns `EVENT_COLUMNS` and nothing where there is no value.
+
+    Raises
+    ------
+    SettingsError
+        As `events_path`.
+    StorageError
+        If writing failed on the way; an older file of that name is intact then.
+    """
+    file = events_path(path)
+    content = _csv(document) if file.suffix.casefold() == ".csv" else _json(document)
+    try:
+        _replace(file, content)
+    except OSError as error:
+        raise StorageError(f"the events could not be written to {file}: {error.strerror}") from error
+    return file
+
+
+def print_events(document: Mapping[str, Any], console: Console) -> None:
+    """Print the events of a document as a table, with what was searched and what could not be."""
+    assets, events = document["assets"], document["events"]
+    samples = sum(asset["samples"] for asset in assets.values())
+    table = Table(
+        "asset", "direction", "start", "end", "duration", "extreme", "severity", "samples", "recovered",
+        title=f"Depeg events: {escape(document['source'])}, {document['step']}",
+    )  # fmt: skip
+    for event in events:
+        table.add_row(
+            escape(event["asset"]),
+            event["direction"],
+            event["start"],
+            event["end"],
+            str(timedelta(seconds=event["duration_seconds"])),
+            f"{event['min_price'] if event['direction'] == 'below' else event['max_price']:.6g}",
+            f"{event['severity']:.2%}",
+            str(event["n_observations"]),
+            event["recovered_at"] or ("still open" if event["is_open"] else "cut by a gap"),
+        )
+    if events:
+        console.print(table)
+    rejected = document["rejected_samples"]
+    checked = "not checked" if rejected is None else f"{rejected} rejected by the checks"
+    lines = [f"{len(events)} event(s) in {samples:,} samples of {len(assets)} coin(s), {checked}"]
+    lines += [f"{asset} failed: {message}" for asset, message in document["failed"].items()]
+    not_read = [f"{name} ({reason})" for name, reason in document["not_read"].items()]
+    if not_read:
+        lines.append(f"{len(not_read)} file(s) not read: {', '.join(not_read)}")
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _json(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _csv(document: Mapping[str, Any]) -> str:
+    content = io.StringIO(newline="")
+    writer = csv.DictWriter(content, EVENT_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(document["events"])
+    return content.getvalue()
