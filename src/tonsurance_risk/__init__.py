@@ -8,6 +8,8 @@ from tonsurance_risk import errors, sources, storage
 from tonsurance_risk.assessment import assess
 from tonsurance_risk.assets import STABLECOINS, get_asset
 from tonsurance_risk.core.alerts import Alert, Recommendation
+from tonsurance_risk.core.alignment import align_prices
+from tonsurance_risk.core.consensus import ConsensusPrices, confirm_events, consensus_prices
 from tonsurance_risk.core.correlation import (
     CorrelationMatrix,
     contagion_pairs,
@@ -21,10 +23,11 @@ from tonsurance_risk.core.quality import QualityReport, QualityRules, check_pric
 from tonsurance_risk.core.returns import log_returns
 from tonsurance_risk.core.scenarios import builtin_scenarios, sample_scenarios, scenarios_from_events
 from tonsurance_risk.core.simulation import LossSample, adaptive_simulation_count, simulate_losses
+from tonsurance_risk.core.statistics import DepegStatistics, depeg_statistics
 from tonsurance_risk.core.stress import StressResult, stress_test
 from tonsurance_risk.core.volatility import estimate_volatility
 from tonsurance_risk.errors import InsufficientDataError, InvalidPriceError, RiskError, UnknownAssetError
-from tonsurance_risk.inputs import read_vault, sample_vault
+from tonsurance_risk.inputs import KnownDepeg, known_depegs, read_vault, sample_vault
 from tonsurance_risk.model import (
     AccruingPeg,
     Asset,
@@ -46,12 +49,15 @@ __all__ = [
     "AccruingPeg",
     "Alert",
     "Asset",
+    "ConsensusPrices",
     "CorrelationMatrix",
     "DepegEvent",
+    "DepegStatistics",
     "Estimate",
     "FixedPeg",
     "InsufficientDataError",
     "InvalidPriceError",
+    "KnownDepeg",
     "LossSample",
     "Policy",
     "PortfolioMetrics",
@@ -67,18 +73,23 @@ __all__ = [
     "Vault",
     "__version__",
     "adaptive_simulation_count",
+    "align_prices",
     "assess",
     "builtin_scenarios",
     "check_prices",
+    "confirm_events",
+    "consensus_prices",
     "contagion_pairs",
     "correlation_matrix",
     "correlation_windows",
+    "depeg_statistics",
     "detect_depegs",
     "errors",
     "estimate_volatility",
     "events_to_frame",
     "expected_shortfall",
     "get_asset",
+    "known_depegs",
     "log_returns",
     "open_store",
     "portfolio_metrics",

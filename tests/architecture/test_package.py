@@ -97,7 +97,7 @@ def test_packages_stay_in_their_place(package, allowed):
 def test_the_order_of_core():
     """Inside core, modules import only those before them."""
     order = [
-        "prices", "quality", "depeg", "returns", "psd", "correlation", "volatility", "scenarios", "measures", "intervals",
+        "prices", "alignment", "quality", "depeg", "consensus", "returns", "psd", "correlation", "volatility", "scenarios", "measures", "statistics", "intervals",
         "payoff", "loss_model", "simulation", "stress", "portfolio", "alerts", "comparison", "fingerprint",
     ]  # fmt: skip
     modules = {path.stem for path in (PACKAGE / "core").glob("*.py")} - {"__init__"}

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tonsurance_risk.errors import SettingsError, StorageError
-from tonsurance_risk.reporting.files import _replace, writable_folder
+from tonsurance_risk.reporting.files import replace_file, writable_folder
 
 EVENT_COLUMNS = (
     "asset", "direction", "start", "end", "recovered_at", "min_price", "max_price", "severity", "n_observations",
@@ -63,7 +63,7 @@ def save_events(document: Mapping[str, Any], path: str | os.PathLike[str]) -> Pa
     file = events_path(path)
     content = _csv(document) if file.suffix.casefold() == ".csv" else _json(document)
     try:
-        _replace(file, content)
+        replace_file(file, content)
     except OSError as error:
         raise StorageError(f"the events could not be written to {file}: {error.strerror}") from error
     return file

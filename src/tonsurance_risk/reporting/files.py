@@ -40,7 +40,7 @@ def save_report(report: RiskReport | Mapping[str, Any], directory: str | os.Path
     folder = writable_folder(directory)
     path = folder / f"risk_report_{date.fromisoformat(document['report_date']).isoformat()}.json"
     try:
-        _replace(path, content)
+        replace_file(path, content)
     except OSError as error:
         raise StorageError(f"the report {path} could not be written: {error.strerror}") from error
     return path
@@ -61,7 +61,8 @@ def writable_folder(directory: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def _replace(path: Path, content: str) -> None:
+def replace_file(path: Path, content: str) -> None:
+    """Write a text file complete or not at all; an `OSError` leaves an older one as it was."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:

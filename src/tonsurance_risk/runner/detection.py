@@ -18,7 +18,7 @@ from tonsurance_risk.core.quality import check_prices
 from tonsurance_risk.errors import RiskError, SettingsError, SourceUnavailableError, UnknownAssetError
 from tonsurance_risk.model import AccruingPeg, DepegEvent, Direction, iso
 from tonsurance_risk.ports import PriceSource, Store
-from tonsurance_risk.sources.csv_files import CsvSource, _why_not_read, parse_price_csv
+from tonsurance_risk.sources.csv_files import CsvSource, parse_price_csv, why_not_read
 from tonsurance_risk.sources.steps import STEPS
 
 _EVER = (datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 2, tzinfo=UTC))
@@ -334,7 +334,7 @@ def _refusal(stem: str, step: str) -> str | None:
     base = stem.partition("_")[0]
     for length in range(1, len(base)):
         if find_asset(base[:length]) and find_asset(base[length:]):
-            return _why_not_read(stem, canonical(base[:length]), step)
+            return why_not_read(stem, canonical(base[:length]), step)
     if stem.endswith(f"_{step}") and stem != f"_{step}":
         return None
-    return _why_not_read(stem, canonical(base), step)
+    return why_not_read(stem, canonical(base), step)

@@ -149,7 +149,7 @@ def _file_of(folder: Path, asset: str, step: str) -> Path:
 
 def _no_file(folder: Path, paths: list[Path], asset: str, step: str) -> UnknownAssetError:
     wanted = f"{asset}_{step}.csv"
-    reasons = {path.name: _why_not_read(path.stem, asset, step) for path in paths}
+    reasons = {path.name: why_not_read(path.stem, asset, step) for path in paths}
     near = [f"{name} ({reason})" for name, reason in reasons.items() if reason]
     hint = f"; not read instead: {', '.join(near)}" if near else ""
     return UnknownAssetError(
@@ -160,7 +160,7 @@ def _no_file(folder: Path, paths: list[Path], asset: str, step: str) -> UnknownA
     )
 
 
-def _why_not_read(stem: str, asset: str, step: str) -> str | None:
+def why_not_read(stem: str, asset: str, step: str) -> str | None:
     """Return why the file of that name is not the one of `asset` and `step`; None where it is not near."""
     base, _, rest = stem.partition("_")
     interval, _, suffix = rest.partition("_")

@@ -162,7 +162,7 @@ def test_wrong_steps(freq):
 def test_wrong_arguments():
     """Each by its name; impossible prices as everywhere."""
     prices = series([0], [1.0])
-    with pytest.raises(ValueError, match="tolerance must be a timedelta >= 0"):
+    with pytest.raises(ValueError, match="tolerance must be a datetime.timedelta >= 0"):
         align_prices(prices, "1h", tolerance=-HOUR)
     with pytest.raises(ValueError, match="how must be 'last' or 'time_weighted', found 'mean'"):
         align_prices(prices, "1h", tolerance=HOUR, how="mean")

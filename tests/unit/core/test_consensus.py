@@ -164,7 +164,7 @@ class TestConsensus:
             consensus_prices([])
         with pytest.raises(ValueError, match="frames must be a list of DataFrames, found DataFrame"):
             consensus_prices(frame([1.0]))
-        with pytest.raises(ValueError, match="tolerance must be a timedelta"):
+        with pytest.raises(ValueError, match="tolerance must be a datetime.timedelta"):
             consensus_prices([frame([1.0])], tolerance=1)
         with pytest.raises(ValueError, match="agreement must be a number >= 0"):
             consensus_prices([frame([1.0])], agreement=-0.1)
@@ -276,7 +276,7 @@ class TestConfirmEvents:
         """Named."""
         with pytest.raises(ValueError, match="events must hold DepegEvent records"):
             confirm_events(["USDC"], [])
-        with pytest.raises(ValueError, match="step must be a timedelta >= 0"):
+        with pytest.raises(ValueError, match="step must be a datetime.timedelta >= 0"):
             confirm_events([], [], step=-HOUR)
         with pytest.raises(ValueError, match="others must be a list of DataFrames"):
             confirm_events([], frame([1.0]))

@@ -214,7 +214,7 @@ def test_wrong_arguments():
             depeg_statistics([], observed={"DAI": years})
     with pytest.raises(ValueError, match=r"did you mean 0\.95"):
         depeg_statistics([], observed=1.0, level=95)
-    with pytest.raises(ValueError, match="episode_window must be a timedelta >= 0"):
+    with pytest.raises(ValueError, match="episode_window must be a datetime.timedelta >= 0"):
         depeg_statistics([], observed=1.0, episode_window=72)
     with pytest.raises(ValueError, match="events must hold DepegEvent records, found 'USDC'"):
         depeg_statistics(["USDC"], observed=1.0)
