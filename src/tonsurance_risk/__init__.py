@@ -17,6 +17,7 @@ from tonsurance_risk.core.correlation import (
     correlation_windows,
 )
 from tonsurance_risk.core.depeg import detect_depegs, events_to_frame
+from tonsurance_risk.core.detector import DepegDetector
 from tonsurance_risk.core.measures import expected_shortfall, value_at_risk
 from tonsurance_risk.core.portfolio import PortfolioMetrics, portfolio_metrics
 from tonsurance_risk.core.quality import QualityReport, QualityRules, check_prices
@@ -51,6 +52,7 @@ __all__ = [
     "Asset",
     "ConsensusPrices",
     "CorrelationMatrix",
+    "DepegDetector",
     "DepegEvent",
     "DepegStatistics",
     "Estimate",

@@ -42,13 +42,13 @@ FLAG_OUTSIDE = (0.50, 1.50)
 
 RESERVE_GROUPS: Mapping[str, str] = MappingProxyType(
     {
-        "USDC": "bank deposits and Treasury bills (Circle)",
+        "USDC": "bank deposits and Treasury bills (Circle), or USDC as collateral",
         "USDT": "bank deposits and Treasury bills (Tether)",
         "USDP": "bank deposits and Treasury bills (Paxos)",
         "BUSD": "bank deposits and Treasury bills (Paxos)",
         "PYUSD": "bank deposits and Treasury bills (Paxos)",
-        "DAI": "crypto collateral with USDC",
-        "FRAX": "crypto collateral with USDC",
+        "DAI": "bank deposits and Treasury bills (Circle), or USDC as collateral",
+        "FRAX": "bank deposits and Treasury bills (Circle), or USDC as collateral",
         "USDe": "delta-neutral (Ethena)",
         "sUSDe": "delta-neutral (Ethena)",
         "USDY": "bank deposits and Treasury bills (Ondo)",
@@ -58,7 +58,11 @@ RESERVE_GROUPS: Mapping[str, str] = MappingProxyType(
         "mkUSD": "crypto collateral (Prisma)",
     }
 )
-"""What backs a coin, and who keeps it; a coin that is not here is its own group."""
+"""What backs a coin, and who keeps it; a coin that is not here is its own group.
+
+Coins of one group can lose their peg together and by the same amount: DAI and FRAX followed USDC, which backs
+them, in March 2023.
+"""
 
 
 def find_asset(symbol: str) -> Asset | None:

@@ -208,7 +208,7 @@ def _gathered(
             # Opening it would make an empty one.
             raise SettingsError(f"--db: there is no database {str(file)!r}", observed=str(file))
         with open_store(db) as store:
-            return prices_from_store(store, step, source, assets)
+            return prices_from_store(store, step, _stored_name(source), assets)
     if place is not None and source is not None:
         raise SettingsError(f"give SOURCE or --source, found both {place!r} and {source!r}", observed=source)
     name = place or source or "sample"

@@ -89,12 +89,16 @@ class TestWhereFrom:
 
         assert [("USDC", "below", 7, 0.05), ("USDC", "below", 16, 0.02)] == brief(found["events"])
         assert {"DAI": 21, "USDC": 22} == {asset: it["samples"] for asset, it in found["assets"].items()}
-        assert ("csv:prices", "1h", 1) == (found["source"], found["step"], found["rejected_samples"])
+        assert (tr.sources.CsvSource("prices").name, "1h", 1) == (
+            found["source"],
+            found["step"],
+            found["rejected_samples"],
+        )
         assert {
             "USDC_1d_defillama.csv": "suffix _defillama",
             "USDCUSDT_1h.csv": "quoted in USDT, not in USD",
         } == {name: reason.removeprefix("another interval, 1d, ") for name, reason in found["not_read"].items()}
-        assert {"csv:prices"} == {event["source"] for event in found["events"]}
+        assert {tr.sources.CsvSource("prices").name} == {event["source"] for event in found["events"]}
 
     def test_as_an_option(self, detect):
         """--source says the same as the argument."""
@@ -262,7 +266,7 @@ class TestOutput:
         def full(_path, _content):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(events_module, "_replace", full)
+        monkeypatch.setattr(events_module, "replace_file", full)
         assert "StorageError: the events could not be written" in detect("csv:prices", "--out", name, expect=2).err
         monkeypatch.undo()
         monkeypatch.chdir(folder)
@@ -320,7 +324,7 @@ class TestExitCodes:
             (["csv:prices", "--assets", "BTC"], "BTC has no peg"),
             (["csv:empty"], "carries no 1h prices of a coin with a peg"),
             (["csv:odd"], "USDC_5m.csv is not read: another interval, 5m"),
-            (["--threshold", "1.5"], "threshold must be a number (0, 1], found 1.5"),
+            (["--threshold", "1.5"], "threshold must be a number in (0, 1], found 1.5"),
             (["--threshold", "much"], "--threshold"),
             (["--recovery", "0.5"], "recovery (at least the threshold)"),
             (["--min-duration", "1"], "--min-duration must be a duration such as 30m, 1h or 2d, found '1'"),

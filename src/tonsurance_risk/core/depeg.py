@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
-from typing import Literal, cast
+from typing import Any, Literal, TypeAlias
 
 import attrs
 import numpy as np
 import pandas as pd
 
-from tonsurance_risk.core.prices import peg_of, peg_reference, valid_prices
+from tonsurance_risk.core.prices import nanoseconds, observed_prices, peg_of, peg_reference, tick_of
 from tonsurance_risk.model import (
     BTC,
     AccruingPeg,
@@ -28,6 +28,12 @@ ACCRUING_HYSTERESIS = 0.005
 """How far above the threshold an accruing coin recovers by default: its reference moves with the price."""
 
 
+AskedDirection: TypeAlias = Literal["below", "above", "both"]
+
+_BLOCK = 1 << 17
+"""So many samples are looked at together: what is computed of them stays in the cache of the processor."""
+
+
 @attrs.frozen(kw_only=True)
 class DepegRule:
     """What makes an event; its fields are those that every `DepegEvent` carries."""
@@ -38,6 +44,71 @@ class DepegRule:
     max_gap: timedelta | None
     merge_within: timedelta
     sample_span: timedelta
+
+    def to_fields(self) -> dict[str, Any]:
+        """Return the fields that an event takes over."""
+        return attrs.asdict(self, recurse=False)
+
+
+def depeg_rule(
+    *,
+    accruing: bool,
+    threshold: float,
+    recovery: float | None,
+    min_duration: timedelta,
+    max_gap: timedelta | None,
+    merge_within: timedelta,
+    sample_span: timedelta,
+) -> DepegRule:
+    """Return the rule of `detect_depegs` for a coin, `recovery` filled in; a `ValueError` names what is wrong."""
+    lower = within(threshold, "threshold", 0.0, 1.0, open_low=True)
+    if recovery is not None:
+        upper = within(recovery, "recovery (at least the threshold)", lower, 1.0)
+    else:
+        upper = min(1.0, lower + ACCRUING_HYSTERESIS) if accruing else lower
+    return DepegRule(
+        threshold=lower,
+        recovery=upper,
+        min_duration=span(min_duration, "min_duration"),
+        max_gap=None if max_gap is None else span(max_gap, "max_gap"),
+        merge_within=span(merge_within, "merge_within"),
+        sample_span=span(sample_span, "sample_span"),
+    )
+
+
+def directions_of(direction: AskedDirection) -> tuple[Direction, ...]:
+    """Return the directions to look in; a `ValueError` for an unknown one."""
+    if direction not in ("below", "above", "both"):
+        raise ValueError(f"direction must be 'below', 'above' or 'both', found {direction!r}")
+    return ("below", "above") if direction == "both" else (direction,)
+
+
+@attrs.frozen
+class _Samples:
+    """What was observed of one asset, and the reference of each sample."""
+
+    asset: str
+    times: pd.DatetimeIndex
+    ticks: IntArray
+    tick: int  # nanoseconds
+    prices: FloatArray
+    reference: FloatArray | float
+    warming_up: BoolArray | None
+
+    def ratio(self, inside: slice) -> FloatArray:
+        """Return price / reference; 1 where the samples only give the reference."""
+        reference = self.reference if isinstance(self.reference, float) else self.reference[inside]
+        if isinstance(reference, float) and reference == 1.0:
+            return self.prices[inside]
+        with np.errstate(over="ignore"):
+            ratio = np.asarray(self.prices[inside] / reference)
+        if self.warming_up is not None:
+            ratio[self.warming_up[inside]] = 1.0
+        return ratio
+
+    def further_apart(self, earlier: IntArray, later: IntArray, limit: timedelta) -> BoolArray:
+        """Return which pairs of positions are more than `limit` apart in time."""
+        return np.asarray(self.ticks[later] - self.ticks[earlier] > nanoseconds(limit) // self.tick)
 
 
 @attrs.frozen
@@ -65,7 +136,7 @@ def detect_depegs(
     max_gap: timedelta | None = None,
     merge_within: timedelta = timedelta(0),
     sample_span: timedelta = timedelta(0),
-    direction: Literal["below", "above", "both"] = "below",
+    direction: AskedDirection = "below",
     peg: PegLike = None,
 ) -> list[DepegEvent]:
     """Return the depeg events of a price history.
@@ -121,19 +192,19 @@ def detect_depegs(
     >>> event.min_price, str(event.duration), event.recovered_at.isoformat()
     (0.95, '0 days 02:00:00', '2024-01-01T04:00:00+00:00')
     """
-    if direction not in ("below", "above", "both"):
-        raise ValueError(f"direction must be 'below', 'above' or 'both', found {direction!r}")
-    within(threshold, "threshold", 0.0, 1.0, open_low=True)
-    if recovery is not None:
-        within(recovery, "recovery (at least the threshold)", threshold, 1.0)
-    for name, value in (
-        ("min_duration", min_duration),
-        ("merge_within", merge_within),
-        ("sample_span", sample_span),
-    ):
-        span(value, name)
-    if max_gap is not None:
-        span(max_gap, "max_gap")
+    directions = directions_of(direction)
+    fixed, accruing = (
+        depeg_rule(
+            accruing=moves,
+            threshold=threshold,
+            recovery=recovery,
+            min_duration=min_duration,
+            max_gap=max_gap,
+            merge_within=merge_within,
+            sample_span=sample_span,
+        )
+        for moves in (False, True)
+    )
     if (
         isinstance(prices, (pd.Series, pd.DataFrame))
         and prices.empty
@@ -141,29 +212,15 @@ def detect_depegs(
     ):
         return []
 
-    frame = valid_prices(prices)
     vendor = prices.attrs.get("vendor")
-    directions: tuple[Direction, ...] = ("below", "above") if direction == "both" else (direction,)
     events: list[DepegEvent] = []
-    for asset in frame.columns:
+    for asset, times, values in observed_prices(prices):
         if asset == BTC:
             continue
-        accruing = isinstance(peg_of(asset, peg), AccruingPeg)
-        rule = DepegRule(
-            threshold=float(threshold),
-            recovery=float(
-                recovery
-                if recovery is not None
-                else min(1.0, threshold + ACCRUING_HYSTERESIS)
-                if accruing
-                else threshold
-            ),
-            min_duration=min_duration,
-            max_gap=max_gap,
-            merge_within=merge_within,
-            sample_span=sample_span,
-        )
-        events.extend(_events_of(frame[asset], rule, directions, peg, vendor))
+        rule = accruing if isinstance(peg_of(asset, peg), AccruingPeg) else fixed
+        samples = _samples(asset, times, values, peg)
+        for way in directions:
+            events.extend(_events_of(samples, rule, way, vendor))
     return sorted(events, key=lambda event: (event.asset, event.start))
 
 
@@ -179,99 +236,105 @@ def events_to_frame(events: Iterable[DepegEvent]) -> pd.DataFrame:
     return table
 
 
+def _samples(asset: str, times: pd.DatetimeIndex, prices: FloatArray, peg: PegLike) -> _Samples:
+    reference, warming_up = peg_reference(asset, times, prices, peg) if prices.size else (1.0, None)
+    return _Samples(asset, times, times.asi8, tick_of(times), prices, reference, warming_up)
+
+
 def _events_of(
-    column: pd.Series,
-    rule: DepegRule,
-    directions: tuple[Direction, ...],
-    peg: PegLike,
-    vendor: str | None,
+    samples: _Samples, rule: DepegRule, direction: Direction, vendor: str | None
 ) -> Iterator[DepegEvent]:
-    asset = str(column.name)
-    times, values = cast("pd.DatetimeIndex", column.index), column.to_numpy()
-    if np.isnan(values.min()):
-        observed = ~np.isnan(values)
-        times, values = times[observed], values[observed]
-    if not len(values):
-        return
-    reference, warming_up = peg_reference(asset, times, values, peg)
-    ratio = values if isinstance(reference, float) and reference == 1.0 else values / reference
-    if warming_up is not None:
-        ratio[warming_up] = 1.0
-    for direction in directions:
+    found = _merged(_stretches(samples, rule, direction), samples, rule)
+    needed = nanoseconds(rule.min_duration) - nanoseconds(rule.sample_span)
+    lasted = samples.ticks[found.last] - samples.ticks[found.first]
+    found = found[lasted >= -(-needed // samples.tick)]
+    fields = rule.to_fields()
+    for first, last, recovered, cut, start, end, recovered_at in zip(
+        found.first.tolist(),
+        found.last.tolist(),
+        found.recovered.tolist(),
+        found.cut.tolist(),
+        samples.times[found.first],
+        samples.times[found.last],
+        samples.times[found.recovered],
+        strict=True,
+    ):
+        inside = slice(first, last + 1)
+        ratio, prices = samples.ratio(inside), samples.prices[inside]
+        deviation = 1.0 - ratio if direction == "below" else ratio - 1.0
+        worst = int(deviation.argmax())
+        yield DepegEvent(
+            asset=samples.asset,
+            direction=direction,
+            start=start,
+            end=end,
+            recovered_at=recovered_at if recovered >= 0 else None,
+            min_price=float(prices.min()),
+            max_price=float(prices.max()),
+            severity=float(deviation[worst]),
+            n_observations=last + 1 - first,
+            cut_by_gap=cut,
+            source=vendor,
+            peg_reference=(
+                samples.reference
+                if isinstance(samples.reference, float)
+                else float(samples.reference[first + worst])
+            ),
+            **fields,
+        )
+
+
+def _away(samples: _Samples, limit: float, direction: Direction) -> tuple[IntArray, FloatArray]:
+    """Return the positions below `limit` (2 - ratio above the peg), and what was compared there."""
+    positions, compared = [], []
+    for begin in range(0, len(samples.prices), _BLOCK):
+        ratio = samples.ratio(slice(begin, begin + _BLOCK))
         against = ratio if direction == "below" else 2.0 - ratio
-        found = _merged(_stretches(against, times, rule), times, rule)
-        for first, last, recovered, cut in zip(
-            found.first.tolist(),
-            found.last.tolist(),
-            found.recovered.tolist(),
-            found.cut.tolist(),
-            strict=True,
-        ):
-            if times[last] - times[first] + rule.sample_span < rule.min_duration:
-                continue
-            inside = slice(first, last + 1)
-            deviation = 1.0 - ratio[inside] if direction == "below" else ratio[inside] - 1.0
-            worst = int(np.argmax(deviation))
-            yield DepegEvent(
-                asset=asset,
-                direction=direction,
-                start=times[first],
-                end=times[last],
-                recovered_at=times[recovered] if recovered >= 0 else None,
-                min_price=float(values[inside].min()),
-                max_price=float(values[inside].max()),
-                severity=float(deviation[worst]),
-                n_observations=last + 1 - first,
-                cut_by_gap=cut,
-                source=vendor,
-                peg_reference=float(np.broadcast_to(reference, values.shape)[first + worst]),
-                **attrs.asdict(rule),
-            )
+        found = np.flatnonzero(against < limit)
+        positions.append(found + begin)
+        compared.append(against[found])
+    if not positions:
+        return np.empty(0, dtype=np.int64), np.empty(0)
+    return np.concatenate(positions), np.concatenate(compared)
 
 
-def _stretches(ratio: FloatArray, times: pd.DatetimeIndex, rule: DepegRule) -> _Stretches:
+def _stretches(samples: _Samples, rule: DepegRule, direction: Direction) -> _Stretches:
     """Return the stretches off the peg, before merging, as an automaton of two thresholds finds them.
 
     Only samples below `recovery` matter. They fall into runs of neighbours without a gap between them; an
     event is a run from its first sample below `threshold` to its end.
     """
-    away = np.flatnonzero(ratio < rule.recovery)
+    away, against = _away(samples, rule.recovery, direction)
     begins_run = np.ones(len(away), dtype=bool)
     begins_run[1:] = np.diff(away) > 1
     if rule.max_gap is not None and len(away):
-        begins_run[1:] |= _further_apart(times, away[1:] - 1, rule.max_gap)
+        begins_run[1:] |= samples.further_apart(away[1:] - 1, away[1:], rule.max_gap)
     run = np.cumsum(begins_run) - 1
     last_of_run = np.append(np.flatnonzero(begins_run)[1:] - 1, len(away) - 1)
 
-    opening = np.flatnonzero(ratio[away] < rule.threshold)
+    opening = np.flatnonzero(against < rule.threshold)
     opens_run = np.ones(len(opening), dtype=bool)
     opens_run[1:] = np.diff(run[opening]) > 0
     opening = opening[opens_run]
 
     first, last = away[opening], away[last_of_run[run[opening]]]
-    has_next = last + 1 < len(ratio)
+    has_next = last + 1 < len(samples.prices)
     cut = np.zeros(len(first), dtype=bool)
     if rule.max_gap is not None:
-        cut[has_next] = _further_apart(times, last[has_next], rule.max_gap)
+        cut[has_next] = samples.further_apart(last[has_next], last[has_next] + 1, rule.max_gap)
     return _Stretches(first, last, np.where(has_next & ~cut, last + 1, -1), cut)
 
 
-def _merged(found: _Stretches, times: pd.DatetimeIndex, rule: DepegRule) -> _Stretches:
+def _merged(found: _Stretches, samples: _Samples, rule: DepegRule) -> _Stretches:
     if rule.merge_within == timedelta(0) or len(found) < 2:
         return found
     before, after = found[slice(None, -1)], found[slice(1, None)]
     joins = (before.recovered >= 0) & ~after.cut
-    since = times[after.first] - times[before.recovered]
-    joins &= np.asarray(since) <= np.timedelta64(rule.merge_within)
+    joins &= ~samples.further_apart(before.recovered, after.first, rule.merge_within)
     if rule.max_gap is not None:
         for k in np.flatnonzero(joins).tolist():
             between = np.arange(before.recovered[k], after.first[k])
-            joins[k] = not _further_apart(times, between, rule.max_gap).any()
+            joins[k] = not samples.further_apart(between, between + 1, rule.max_gap).any()
     starts = np.append(True, ~joins)
     ends = np.append(~joins, True)
     return _Stretches(found.first[starts], found.last[ends], found.recovered[ends], found.cut[ends])
-
-
-def _further_apart(times: pd.DatetimeIndex, positions: IntArray, max_gap: timedelta) -> BoolArray:
-    """Return whether the sample after each position is more than `max_gap` later."""
-    return np.asarray(times[positions + 1] - times[positions]) > np.timedelta64(max_gap)

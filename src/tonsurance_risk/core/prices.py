@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from typing import Any
 
+import attrs
 import numpy as np
 import pandas as pd
 
@@ -18,6 +18,7 @@ from tonsurance_risk.model import (
     BoolArray,
     FixedPeg,
     FloatArray,
+    Peg,
     PegLike,
     iso,
     text,
@@ -27,6 +28,12 @@ from tonsurance_risk.model import (
 
 WARM_UP = timedelta(hours=24)
 """How long an accruing peg without `start` watches before it gives a reference."""
+
+NO_TIME = np.iinfo(np.int64).min
+"""The tick of NaT."""
+
+_MICROSECOND = timedelta(microseconds=1)
+_TICK = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 
 
 def valid_prices(prices: pd.Series | pd.DataFrame, argument: str = "prices") -> pd.DataFrame:
@@ -49,20 +56,54 @@ def valid_prices(prices: pd.Series | pd.DataFrame, argument: str = "prices") -> 
     ValueError
         If a Series has no name, or two columns are the same asset.
     """
-    frame = _columns_spelled(_as_frame(prices, argument), argument)
-    index = valid_index(frame.index, argument)
-    columns = [_floats(frame.iloc[:, i], index, str(name), argument) for i, name in enumerate(frame.columns)]
-    for name, values in zip(frame.columns, columns, strict=True):
-        _refuse_impossible(values, index, str(name), argument)
+    frame, index, columns = _checked(prices, argument)
     if index is frame.index and all(dtype == np.float64 for dtype in frame.dtypes):
         return frame
-    return pd.DataFrame(dict(zip(frame.columns, columns, strict=True)), index=index, columns=frame.columns)
+    values = [column.values for column in columns]
+    return pd.DataFrame(dict(zip(frame.columns, values, strict=True)), index=index, columns=frame.columns)
+
+
+def observed_prices(prices: pd.Series | pd.DataFrame) -> Iterator[tuple[str, pd.DatetimeIndex, FloatArray]]:
+    """Return the asset, times and prices [USD] of each column of valid prices, without NaN.
+
+    What is wrong with any column raises as in `valid_prices`; what is all there is not copied.
+    """
+    _, index, columns = _checked(prices, "prices")
+    for column in columns:
+        if column.complete:
+            yield column.asset, index, column.values
+        else:
+            observed = ~np.isnan(column.values)
+            yield column.asset, index[observed], column.values[observed]
+
+
+@attrs.frozen
+class _Column:
+    """Prices of one asset that were found valid; `complete` if none is NaN."""
+
+    asset: str
+    values: FloatArray
+    complete: bool
+
+
+def _checked(
+    prices: pd.Series | pd.DataFrame, argument: str
+) -> tuple[pd.DataFrame, pd.DatetimeIndex, list[_Column]]:
+    frame = _columns_spelled(_as_frame(prices, argument), argument)
+    index = valid_index(frame.index, argument)
+    values = [_floats(frame.iloc[:, i], index, str(name), argument) for i, name in enumerate(frame.columns)]
+    columns = [
+        _Column(str(name), array, _all_prices(array, index, str(name), argument))
+        for name, array in zip(frame.columns, values, strict=True)
+    ]
+    return frame, index, columns
 
 
 def readable_prices(prices: pd.Series | pd.DataFrame, argument: str = "prices") -> pd.DataFrame:
     """Return `prices` as floats over a UTC index, however unordered, doubled or impossible they are."""
     frame = _columns_spelled(_as_frame(prices, argument), argument)
     index = _utc_index(frame.index, argument)
+    _refuse_no_time(index, argument)
     columns = {name: _floats(frame[name], index, str(name), argument) for name in frame.columns}
     return pd.DataFrame(columns, index=index, columns=frame.columns)
 
@@ -70,17 +111,29 @@ def readable_prices(prices: pd.Series | pd.DataFrame, argument: str = "prices") 
 def valid_index(index: pd.Index, argument: str) -> pd.DatetimeIndex:
     """Return a strictly increasing UTC index, `index` itself when it is one; else `InvalidPriceError`."""
     stamps = _utc_index(index, argument)
-    if not (stamps.is_monotonic_increasing and stamps.is_unique):
-        ticks = stamps.asi8
-        at = int(np.flatnonzero(ticks[1:] <= ticks[:-1])[0]) + 1
-        kind = "doubled" if ticks[at] == ticks[at - 1] else "out of order"
-        raise InvalidPriceError(
-            f"the times of {argument} must be strictly increasing: row {at} ({iso(stamps[at])}) is {kind}, "
-            f"after {iso(stamps[at - 1])}",
-            time=stamps[at],
-            observed=stamps[at],
-        )
-    return stamps
+    ticks = stamps.asi8
+    increasing = ticks[1:] > ticks[:-1]
+    if increasing.all() and not (ticks.size and ticks[0] == NO_TIME):  # NaT is before every time
+        return stamps
+    _refuse_no_time(stamps, argument)
+    at = int(np.argmin(increasing)) + 1
+    kind = "doubled" if ticks[at] == ticks[at - 1] else "out of order"
+    raise InvalidPriceError(
+        f"the times of {argument} must be strictly increasing: row {at} ({iso(stamps[at])}) is {kind}, "
+        f"after {iso(stamps[at - 1])}",
+        time=stamps[at],
+        observed=stamps[at],
+    )
+
+
+def nanoseconds(duration: timedelta) -> int:
+    """Return a duration in whole nanoseconds, exactly."""
+    return int(duration // _MICROSECOND) * 1_000 + getattr(duration, "nanoseconds", 0)
+
+
+def tick_of(index: pd.DatetimeIndex) -> int:
+    """Return the nanoseconds that one step of ``index.asi8`` stands for."""
+    return _TICK[index.unit]
 
 
 def _as_frame(prices: pd.Series | pd.DataFrame, argument: str) -> pd.DataFrame:
@@ -114,10 +167,13 @@ def _utc_index(index: pd.Index, argument: str) -> pd.DatetimeIndex:
         raise InvalidPriceError(
             f"{argument} must have a tz-aware UTC DatetimeIndex, found naive times{first}", observed=index
         )
+    return index if str(index.tz) == "UTC" else index.tz_convert("UTC")
+
+
+def _refuse_no_time(index: pd.DatetimeIndex, argument: str) -> None:
     if index.hasnans:
         at = int(np.flatnonzero(index.isna())[0])
         raise InvalidPriceError(f"{argument} has no time (NaT) in row {at}", observed=pd.NaT)
-    return index if str(index.tz) == "UTC" else index.tz_convert("UTC")
 
 
 def _floats(column: pd.Series, index: pd.DatetimeIndex, asset: str, argument: str) -> FloatArray:
@@ -135,9 +191,10 @@ def _floats(column: pd.Series, index: pd.DatetimeIndex, asset: str, argument: st
     return np.asarray(pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan))
 
 
-def _refuse_impossible(values: FloatArray, index: pd.DatetimeIndex, asset: str, argument: str) -> None:
+def _all_prices(values: FloatArray, index: pd.DatetimeIndex, asset: str, argument: str) -> bool:
+    """Return whether no value is NaN; an `InvalidPriceError` if one is infinite, zero or negative."""
     if values.size == 0 or (values.min() > 0.0 and values.max() < np.inf):
-        return
+        return True
     impossible = np.flatnonzero(~((values > 0.0) & (values < np.inf)) & ~np.isnan(values))
     if impossible.size:
         at = int(impossible[0])
@@ -148,6 +205,7 @@ def _refuse_impossible(values: FloatArray, index: pd.DatetimeIndex, asset: str, 
             time=index[at],
             observed=float(values[at]),
         )
+    return not bool(np.isnan(values).any())
 
 
 def peg_reference(
@@ -175,29 +233,48 @@ def peg_reference(
     """
     match peg_of(asset, peg):
         case FixedPeg(price):
-            return price, None
+            return float(price), None
         case AccruingPeg() as accruing:
             return _accruing_reference(times, values, accruing)
-        case pd.Series() as references:
+        case references:
             return _stepwise_reference(asset, times, references), None
-        case other:
-            return within(other, f"peg of {asset}", 0.0, open_low=True), None
 
 
-def peg_of(asset: str, peg: PegLike) -> Any:
-    """Return the peg of an asset: the one that `peg` gives it, else its own."""
+def peg_of(asset: str, peg: PegLike) -> Peg | pd.Series:
+    """Return the peg of an asset: the one that `peg` gives it, else its own; a number is a fixed peg."""
     if isinstance(peg, Mapping):
         for symbol in peg:
             text(symbol, "a symbol in peg")
         unique(map(canonical, peg), "symbols of peg")
         by_symbol = {canonical(symbol): value for symbol, value in peg.items()}
         peg = by_symbol.get(canonical(asset))
-    if peg is not None:
-        return peg
-    own = own_peg(asset)
-    if own is None:
+    if peg is None:
+        peg = own_peg(asset)
+    if peg is None:
         raise ValueError(f"{asset} has no peg; say which with peg=")
-    return own
+    if isinstance(peg, (FixedPeg, AccruingPeg, pd.Series)):
+        return peg
+    return FixedPeg(within(peg, f"peg of {asset}", 0.0, open_low=True))
+
+
+def first_reference(prices: FloatArray | list[float]) -> float:
+    """Return the reference that the samples of the first 24 h give: their median [USD]."""
+    return float(np.median(prices))
+
+
+def reach(peg: AccruingPeg, elapsed: int) -> tuple[float, float]:
+    """Return by which factors the reference may at most fall and rise in `elapsed` nanoseconds."""
+    years = elapsed / (YEAR.total_seconds() * 1e9)
+    try:
+        highest = (1.0 + peg.rise) ** years
+    except OverflowError:
+        highest = math.inf
+    return (1.0 - peg.fall) ** years, highest
+
+
+def follow(reference: float, price: float, lowest: float, highest: float) -> float:
+    """Return the next reference: the price, as far as the two factors of `reach` allow."""
+    return min(max(price, reference * lowest), reference * highest)
 
 
 def _accruing_reference(
@@ -210,38 +287,50 @@ def _accruing_reference(
         return reference, warming_up
     if peg.start is None:
         warming_up = np.asarray(times < times[0] + WARM_UP)
-        current = float(np.median(values[warming_up]))
+        current = first_reference(values[warming_up])
         first = int(warming_up.sum())
     else:
-        current, first = peg.start, 1
+        current, first = float(peg.start), 1
     reference[:first] = current
-    years = np.diff(times.as_unit("ns").asi8) / (YEAR.total_seconds() * 1e9)
-    lowest = ((1.0 - peg.fall) ** years).tolist()
-    highest = ((1.0 + peg.rise) ** years).tolist()
-    prices = values.tolist()
+    gaps = np.diff(times.asi8[first - 1 :]).tolist()
+    factors = {gap: reach(peg, gap * tick_of(times)) for gap in set(gaps)}
     # Sequential by definition: each reference is clamped around the one before.
-    for i in range(first, n):
-        current = min(max(prices[i], current * lowest[i - 1]), current * highest[i - 1])
+    for i, (gap, price) in enumerate(zip(gaps, values[first:].tolist(), strict=True), first):
+        current = follow(current, price, *factors[gap])
         reference[i] = current
     return reference, warming_up
 
 
+def valid_references(asset: str, references: pd.Series) -> tuple[pd.DatetimeIndex, FloatArray]:
+    """Return the times and values [USD] of a Series of references; only those that are used must be prices."""
+    argument = f"peg of {asset}"
+    index = valid_index(references.index, argument)
+    return index, _floats(references, index, asset, argument)
+
+
+def no_reference(asset: str, time: pd.Timestamp) -> InvalidPriceError:
+    """Return the error for a sample before the first reference."""
+    return InvalidPriceError(f"peg of {asset}: no reference at or before {iso(time)}", asset=asset, time=time)
+
+
+def wrong_reference(asset: str, time: pd.Timestamp, value: float) -> InvalidPriceError:
+    """Return the error for a sample whose reference is not a price."""
+    return InvalidPriceError(
+        f"peg of {asset}: the reference at {iso(time)} must be finite and > 0, found {value!r}",
+        asset=asset,
+        time=time,
+        observed=value,
+    )
+
+
 def _stepwise_reference(asset: str, times: pd.DatetimeIndex, references: pd.Series) -> FloatArray:
-    index = valid_index(references.index, f"peg of {asset}")
+    index, values = valid_references(asset, references)
     at = index.searchsorted(times, side="right") - 1
     if at.size and at[0] < 0:
-        raise InvalidPriceError(
-            f"peg of {asset}: no reference at or before {iso(times[0])}", asset=asset, time=times[0]
-        )
-    values = _floats(references, index, asset, f"peg of {asset}")[at]
+        raise no_reference(asset, times[0])
+    values = values[at]
     wrong = np.flatnonzero(~((values > 0.0) & (values < np.inf)))
     if wrong.size:
-        time = times[int(wrong[0])]
-        raise InvalidPriceError(
-            f"peg of {asset}: the reference at {iso(time)} must be finite and > 0, "
-            f"found {float(values[wrong[0]])!r}",
-            asset=asset,
-            time=time,
-            observed=float(values[wrong[0]]),
-        )
+        first = int(wrong[0])
+        raise wrong_reference(asset, times[first], float(values[first]))
     return values

@@ -4,26 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 import numpy as np
 import pandas as pd
 
 from tonsurance_risk.assets import FLAG_OUTSIDE, NOT_COINS_ON_PEG, REJECT_ABOVE
+from tonsurance_risk.core.common_mode import (
+    FINDING,
+    Column,
+    MoveLimits,
+    check_moves,
+    find_common_mode,
+    not_rejected,
+)
 from tonsurance_risk.core.prices import peg_reference, readable_prices
-from tonsurance_risk.model import BoolArray, FloatArray, IntArray, PegLike, as_utc, iso
+from tonsurance_risk.model import FloatArray, IntArray, PegLike, as_utc, iso
 
 DAY = timedelta(days=1)
 MAD_TO_SIGMA = 1.482602218505602
 """1 / the upper quartile of the standard normal distribution."""
-Action = Literal["reject", "flag"]
-_COLUMNS = ["asset", "time", "price", "check", "action", "detail"]
 _CHECKS = {
     "not_finite": "every price is finite",
     "out_of_bounds": "every price lies in (0, 3 x peg]",
     "future": "no stamp lies after as_of",
     "spike": "no isolated spike",
+    "common_mode": "no shift that most coins of the source share and that comes back",
     "far_from_peg": "every price lies within 0.50 to 1.50 of its peg",
     "flat": "no price stands still",
     "stale": "the newest price is fresh",
@@ -50,6 +57,19 @@ class QualityRules:
         Share of the local median beyond which an isolated spike is rejected.
     spike_window : int
         Width of the window of the local median, in steps.
+    common_floor : float
+        Smallest common-mode shift, as a share of the local level: half of the 1 % from which a coin counts as
+        off its peg, as a coin may have used up the other half before.
+    common_tolerance : float
+        By how much of it the coins of a common-mode print may differ from their median shift. In the prints of
+        March 2020 and January 2021 the members lie within 0.254 of it, however much is known of what came
+        after; the nearest other coin, DAI with a premium of its own on 2020-03-12, at 0.288 or more.
+    common_return, common_return_daily : timedelta
+        How long a common-mode print may last, below a step of a day and from it on. The longest of a vendor
+        that is known lasted 21 hours, and two daily bars.
+    common_off_peg : float
+        A coin whose local level is this far off its peg on the side of the shift is flagged, not rejected: an
+        event begins at 1 % by default, and such a coin has one of its own.
     max_age, max_age_daily : timedelta
         Age of the newest sample beyond which a series is stale, below a step of a day and from it on.
     flat_after, flat_after_daily : timedelta
@@ -62,6 +82,11 @@ class QualityRules:
     spike_floor: float = 0.005
     spike_reject: float = 0.20
     spike_window: int = 25
+    common_floor: float = 0.005
+    common_tolerance: float = 0.27
+    common_return: timedelta = timedelta(hours=24)
+    common_return_daily: timedelta = timedelta(days=3)
+    common_off_peg: float = 0.01
     max_age: timedelta = timedelta(hours=24)
     max_age_daily: timedelta = timedelta(hours=48)
     flat_after: timedelta = timedelta(hours=24)
@@ -124,13 +149,27 @@ class QualityReport:
 
         Of doubled stamps the last row is kept.
         """
-        frame = _ordered(readable_prices(prices)).copy()
+        frame = _ordered(readable_prices(prices))[0].copy()
         rejected = self.flags[self.flags["action"] == "reject"]
         for asset, rows in rejected.groupby("asset"):
             if asset in frame.columns:
                 frame.loc[frame.index.isin(rows["time"]), asset] = np.nan
         frame.attrs = dict(prices.attrs)
         return frame
+
+    def sample_scores(self, prices: pd.Series | pd.DataFrame) -> pd.DataFrame:
+        """Return the quality of every sample of `prices`: 1 without a finding, 0.5 flagged, 0 rejected.
+
+        NaN where nothing was observed. Findings about a series or stretch (stale, lone source, flat) do not count.
+        """
+        frame = _ordered(readable_prices(prices))[0]
+        scores = frame.notna().astype(float).where(frame.notna())
+        of_samples = self.flags[~self.flags["check"].isin({"stale", "lone_source", "flat", "doubled"})]
+        for action, score in (("flag", 0.5), ("reject", 0.0)):
+            for asset, rows in of_samples[of_samples["action"] == action].groupby("asset"):
+                if asset in scores.columns:
+                    scores.loc[scores.index.isin(rows["time"]), asset] = score
+        return scores
 
     def to_dict(self) -> dict[str, Any]:
         """Return a summary in JSON types: the outcome, and a line for each asset, check and action."""
@@ -152,34 +191,6 @@ class QualityReport:
                 for (asset, check, action), rows in groups
             ],
         }
-
-
-@attrs.define
-class _Column:
-    """One asset during the checks: its samples in order, and what was found so far."""
-
-    asset: str
-    times: pd.DatetimeIndex
-    values: FloatArray
-    rejected: BoolArray
-    questionable: BoolArray
-    findings: list[dict[str, Any]]
-
-    def find(self, where: BoolArray, check: str, action: Action, detail: str | Sequence[str]) -> None:
-        """Note a finding at each sample of `where`."""
-        at = np.flatnonzero(where)
-        details = [detail] * len(at) if isinstance(detail, str) else detail
-        self.questionable[at] = True
-        if action == "reject":
-            self.rejected[at] = True
-        self.findings += [
-            self.finding(self.times[i], float(self.values[i]), check, action, text)
-            for i, text in zip(at.tolist(), details, strict=True)
-        ]
-
-    def finding(self, time: Any, price: float | None, check: str, action: Action, detail: str) -> dict[str, Any]:
-        """Return one row of the table of findings."""
-        return dict(zip(_COLUMNS, (self.asset, time, price, check, action, detail), strict=True))
 
 
 def check_prices(
@@ -222,6 +233,11 @@ def check_prices(
     within a step of it; every other one is flagged, and so is a move of the last sample, as nobody can know
     yet. A move that lasts is never a spike.
 
+    A common-mode print is a shift by nearly the same amount of at least two thirds of five or more coins, or
+    of all of three or four from at least two reserve groups, that returns in time; `find_common_mode` says how
+    it is found. Samples of its members are rejected, and only flagged as long as the return was not seen, or
+    where another source that is not itself in common mode then shows half the move.
+
     Examples
     --------
     >>> index = pd.date_range("2024-01-01", periods=3, freq="h", tz="UTC")
@@ -231,48 +247,38 @@ def check_prices(
     """
     end = as_utc(as_of, "as_of")
     raw = readable_prices(prices)
-    frame = _ordered(raw)
+    frame, index = _ordered(raw)
+    step = typical_step(index)
+    columns = _columns(frame, index, end, rules, peg)
     vendor = prices.attrs.get("vendor")
-    independent = [
-        _ordered(readable_prices(other, "others"))
+    confirming = [
+        _confirming(readable_prices(other, "others"), end, rules, peg)
         for other in others
         if vendor is None or other.attrs.get("vendor") != vendor
     ]
-    step = typical_step(frame.index)
+    check_moves(columns, index, confirming, _move_limits(step, rules))
     findings = list(_order_findings(raw))
     scores: dict[str, float] = {}
-    for asset in frame.columns:
-        observed = ~np.isnan(frame[asset].to_numpy())
-        column = _Column(
-            str(asset),
-            frame.index[observed],
-            frame[asset].to_numpy()[observed],
-            np.zeros(int(observed.sum()), dtype=bool),
-            np.zeros(int(observed.sum()), dtype=bool),
-            [],
-        )
-        confirming = [other[asset].dropna() for other in independent if asset in other.columns]
-        _check_bounds(column, end, rules, peg)
-        _check_spikes(column, step, confirming, rules)
+    for column in columns:
         _check_flat(column, step, rules)
         stale = _check_age(column, end, step, rules)
-        if not any(len(other) for other in confirming):
+        if not any(column.asset in other.columns and other[column.asset].notna().any() for other in confirming):
             column.findings.append(
                 column.finding(pd.NaT, None, "lone_source", "flag", "no independent source carries it")
             )
         findings += column.findings
-        scores[str(asset)] = _score(column, stale)
-    flags = pd.DataFrame(findings, columns=_COLUMNS)
+        scores[column.asset] = _score(column, stale)
+    flags = pd.DataFrame(findings, columns=FINDING)
     flags["time"] = pd.to_datetime(flags["time"], utc=True)
     flags["price"] = flags["price"].astype(float)
     return QualityReport(flags, pd.Series(scores, name="quality", dtype=float))
 
 
-def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows in order of time, of doubled stamps the last one."""
-    if frame.index.is_monotonic_increasing and frame.index.is_unique:
-        return frame
-    return frame[~frame.index.duplicated(keep="last")].sort_index()
+def _ordered(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DatetimeIndex]:
+    """Return the rows in order of time, of doubled stamps the last one, and their index."""
+    if not (frame.index.is_monotonic_increasing and frame.index.is_unique):
+        frame = frame[~frame.index.duplicated(keep="last")].sort_index()
+    return frame, pd.DatetimeIndex(frame.index)
 
 
 def _order_findings(raw: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -284,23 +290,26 @@ def _order_findings(raw: pd.DataFrame) -> Iterator[dict[str, Any]]:
         (late, "unordered", "stamped before the row above it"),
         (dropped, "doubled", "a later row has the same stamp and is used"),
     ):
-        for row in np.flatnonzero(where).tolist():
-            for asset, price in raw.iloc[row].dropna().items():
-                yield dict(zip(_COLUMNS, (asset, raw.index[row], price, check, "flag", detail), strict=True))
+        times, part = raw.index[where], raw[where]
+        for asset in raw.columns:
+            for time, price in zip(times, part[asset].tolist(), strict=True):
+                if not np.isnan(price):
+                    yield dict(zip(FINDING, (asset, time, price, check, "flag", detail), strict=True))
 
 
 def typical_step(index: pd.Index) -> timedelta:
     """Return the median difference of the stamps; an hour where there is none."""
     if len(index) < 2:
         return timedelta(hours=1)
-    return timedelta(seconds=float(np.median(np.diff(_ticks(index)))) / 1e9)
+    median = timedelta(seconds=float(np.median(np.diff(_ticks(index)))) / 1e9)
+    return max(median, timedelta.resolution)
 
 
 def _ticks(index: pd.Index) -> IntArray:
     return pd.DatetimeIndex(index).as_unit("ns").asi8
 
 
-def _check_bounds(column: _Column, end: pd.Timestamp, rules: QualityRules, peg: PegLike) -> None:
+def _check_bounds(column: Column, end: pd.Timestamp, rules: QualityRules, peg: PegLike) -> None:
     values = column.values
     column.find(~np.isfinite(values), "not_finite", "reject", "not a number that a price can be")
     column.find(np.isfinite(values) & (values <= 0.0), "out_of_bounds", "reject", "not above 0")
@@ -308,14 +317,16 @@ def _check_bounds(column: _Column, end: pd.Timestamp, rules: QualityRules, peg: 
     if column.asset in NOT_COINS_ON_PEG:
         return
     ratio = _peg_ratio(column, peg)
-    too_high = ratio > rules.reject_above
-    column.find(too_high & ~column.rejected, "out_of_bounds", "reject", f"above {rules.reject_above:g} x its peg")
+    # Again after each finding: a rejected sample must not move the reference of an accruing coin.
+    while (too_high := ratio > rules.reject_above).any():
+        column.find(too_high, "out_of_bounds", "reject", f"above {rules.reject_above:g} x its peg")
+        ratio = _peg_ratio(column, peg)
     low, high = rules.flag_outside
     far = ~column.rejected & ((ratio < low) | (ratio > high))
     column.find(far, "far_from_peg", "flag", f"outside {low:g} to {high:g} of its peg")
 
 
-def _peg_ratio(column: _Column, peg: PegLike) -> FloatArray:
+def _peg_ratio(column: Column, peg: PegLike) -> FloatArray:
     """Return price / peg reference of the samples not rejected so far, 1 elsewhere."""
     ratio = np.ones(len(column.values))
     kept = ~column.rejected
@@ -326,48 +337,45 @@ def _peg_ratio(column: _Column, peg: PegLike) -> FloatArray:
     return ratio
 
 
-def _check_spikes(column: _Column, step: timedelta, confirming: Sequence[pd.Series], rules: QualityRules) -> None:
-    kept = np.flatnonzero(~column.rejected)
-    if len(kept) < 3:
-        return
-    series = pd.Series(column.values[kept], index=column.times[kept])
-    window = step * rules.spike_window
-    median = series.rolling(window, center=True).median().to_numpy()
-    values = series.to_numpy()
-    away = values - median
-    size = np.abs(away)
-    spread = pd.Series(size, index=series.index).rolling(window, center=True).median().to_numpy()
-    candidate = (size > rules.spike_sigmas * MAD_TO_SIGMA * spread) & (size > rules.spike_floor * median)
-
-    # The move of a neighbour counts against the median of the candidate.
-    near = np.diff(_ticks(series.index)) <= window.total_seconds() * 1e9 / 2.0
-    back_before, back_after = np.zeros(len(values), dtype=bool), np.zeros(len(values), dtype=bool)
-    back_before[1:] = near & (np.abs(values[:-1] - median[1:]) < size[1:] / 2.0)
-    back_after[:-1] = near & (np.abs(values[1:] - median[:-1]) < size[:-1] / 2.0)
-    isolated = candidate & back_before & back_after
-    unknown = candidate & back_before
-    unknown[:-1] = False
-
-    for k in np.flatnonzero(isolated | unknown).tolist():
-        share = float(away[k] / median[k])
-        confirmed = any(_shows_half(other, series.index[k], step, median[k], away[k]) for other in confirming)
-        reject = bool(isolated[k]) and abs(share) > rules.spike_reject and not confirmed
-        detail = f"{share:+.2%} from the local median {median[k]:.6g}"
-        if confirmed:
-            detail += ", shown by another source"
-        elif not isolated[k]:
-            detail += ", the last sample: not known whether it lasts"
-        where = np.zeros(len(column.values), dtype=bool)
-        where[kept[k]] = True
-        column.find(where, "spike", "reject" if reject else "flag", detail)
+def _columns(
+    frame: pd.DataFrame, index: pd.DatetimeIndex, end: pd.Timestamp, rules: QualityRules, peg: PegLike
+) -> list[Column]:
+    """Return the samples of every asset, those out of bounds rejected."""
+    columns = []
+    for asset in frame.columns:
+        values = frame[asset].to_numpy()
+        rows = np.flatnonzero(~np.isnan(values))
+        none = np.zeros(len(rows), dtype=bool)
+        column = Column(str(asset), rows, index[rows], values[rows], none, none.copy(), [])
+        _check_bounds(column, end, rules, peg)
+        columns.append(column)
+    return columns
 
 
-def _shows_half(other: pd.Series, time: pd.Timestamp, step: timedelta, median: float, away: float) -> bool:
-    nearby = other.loc[time - step : time + step].to_numpy()
-    return bool(((nearby - median) * np.sign(away) >= abs(away) / 2.0).any())
+def _confirming(raw: pd.DataFrame, end: pd.Timestamp, rules: QualityRules, peg: PegLike) -> pd.DataFrame:
+    """Return what another source shows: what can be a price, without the rows at which it is in common mode."""
+    frame, index = _ordered(raw)
+    columns = _columns(frame, index, end, rules, peg)
+    _, in_mode = find_common_mode(columns, index, _move_limits(typical_step(index), rules))
+    shown = pd.DataFrame(not_rejected(columns, len(index)), index=index, columns=frame.columns)
+    return shown[~in_mode]
 
 
-def _check_flat(column: _Column, step: timedelta, rules: QualityRules) -> None:
+def _move_limits(step: timedelta, rules: QualityRules) -> MoveLimits:
+    return MoveLimits(
+        spike_mads=rules.spike_sigmas * MAD_TO_SIGMA,
+        spike_floor=rules.spike_floor,
+        spike_reject=rules.spike_reject,
+        step=step,
+        window=step * rules.spike_window,
+        common_floor=rules.common_floor,
+        common_tolerance=rules.common_tolerance,
+        common_off_peg=rules.common_off_peg,
+        common_return=rules.common_return_daily if step >= DAY else rules.common_return,
+    )
+
+
+def _check_flat(column: Column, step: timedelta, rules: QualityRules) -> None:
     values = column.values
     if len(values) < 2:
         return
@@ -381,7 +389,7 @@ def _check_flat(column: _Column, step: timedelta, rules: QualityRules) -> None:
         column.findings.append(column.finding(column.times[begin], float(values[begin]), "flat", "flag", detail))
 
 
-def _check_age(column: _Column, end: pd.Timestamp, step: timedelta, rules: QualityRules) -> bool:
+def _check_age(column: Column, end: pd.Timestamp, step: timedelta, rules: QualityRules) -> bool:
     usable = np.flatnonzero(~column.rejected)
     if not len(usable):
         column.findings.append(column.finding(pd.NaT, None, "stale", "flag", "no usable sample"))
@@ -396,7 +404,7 @@ def _check_age(column: _Column, end: pd.Timestamp, step: timedelta, rules: Quali
     return True
 
 
-def _score(column: _Column, stale: bool) -> float:
+def _score(column: Column, stale: bool) -> float:
     if not (~column.rejected).any():
         return 0.0
     return float((~column.questionable).mean()) * (0.5 if stale else 1.0)

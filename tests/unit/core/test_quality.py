@@ -57,6 +57,9 @@ def test_calm_prices_pass():
     assert {item.name for item in report.checks if not item.passed} == {"lone_source"}
 
 
+@pytest.mark.fault("F033")
+@pytest.mark.fault("F034")
+@pytest.mark.fault("F035")
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
@@ -206,6 +209,129 @@ def test_an_asset_without_usable_samples_scores_zero():
 
     assert [1.0, 0.0, 0.0] == report.scores[["USDC", "DAI", "GHO"]].tolist()
     assert ["DAI", "GHO"] == report.stale
+
+
+@pytest.mark.fault("F057")
+def test_a_constant_price_is_flat_and_nothing_else():
+    """No division by its spread of zero."""
+    prices = pd.DataFrame(1.0, index=calm().index, columns=["USDC", "USDT", "DAI", "USDP", "GHO"])
+
+    report = check(prices)
+
+    assert [("flat", "flag")] * 5 == findings(report)
+    assert report.passed
+
+
+@pytest.mark.fault("F032")
+def test_a_missing_price_is_no_sample():
+    """It is not rejected, nothing is put in its place, and the others stand."""
+    prices = calm()
+    prices.iloc[50] = np.nan
+
+    report = check(prices)
+
+    assert [] == findings(report)
+    assert 1.0 == report.scores["USDC"]
+    pd.testing.assert_series_equal(prices, report.usable(prices)["USDC"], check_freq=False)
+
+
+@pytest.mark.fault("F033")
+@pytest.mark.parametrize("value", [0.0, -1.0])
+def test_a_price_of_zero_is_no_depeg(value):
+    """However long it lasts."""
+    prices = calm()
+    prices.iloc[50:60] = value
+
+    report = check(prices)
+
+    assert [("out_of_bounds", "reject")] * 10 == findings(report)
+    assert [] == tr.detect_depegs(report.usable(prices))
+
+
+@pytest.mark.fault("F040")
+def test_the_same_row_twice_is_one_sample():
+    """Flagged, not rejected."""
+    prices = calm()
+    doubled = pd.concat([prices, prices.iloc[[30]]]).sort_index(kind="stable")
+
+    report = check(doubled)
+
+    assert [("doubled", "flag")] == findings(report)
+    assert report.passed
+    pd.testing.assert_series_equal(prices, report.usable(doubled)["USDC"], check_freq=False)
+
+
+@pytest.mark.fault("F041")
+def test_the_dropped_row_of_a_doubled_stamp_is_never_rejected():
+    """Even when it could not be a price: the kept one counts."""
+    prices = calm()
+    wrong = prices.iloc[[30]] * 0.0 - 5.0
+    doubled = pd.concat([prices.iloc[:30], wrong, prices.iloc[30:]])
+
+    report = check(doubled)
+
+    assert [("doubled", "flag")] == findings(report)
+    assert -5.0 == report.flags.loc[report.flags["check"] == "doubled", "price"].iloc[0]
+
+
+@pytest.mark.fault("F046")
+def test_a_gap_is_not_filled():
+    """Rows that are not there stay away."""
+    prices = calm().drop(calm().index[40:60])
+
+    usable = check(prices).usable(prices)
+
+    assert prices.index.tolist() == usable.index.tolist()
+
+
+def test_a_rejected_sample_does_not_move_the_reference_of_an_accruing_coin():
+    """A slip in the first hours, and one before a gap of a year."""
+    rng = np.random.default_rng(1)
+    first = pd.date_range(START, periods=48, freq="h")
+    index = first.append(first + timedelta(days=400))
+    prices = pd.Series(1.1 + rng.normal(0, 1e-4, 96), index=index, name="sUSDe")
+    prices.iloc[[0, 47]] = [110.0, 9.0]
+
+    assert [("out_of_bounds", "reject")] * 2 == findings(check(prices))
+
+
+def test_a_coin_that_accrues_is_measured_against_its_median_for_24_hours():
+    """One slip among the first samples is one finding."""
+    prices = calm(name="USDY") * 1.08
+    prices.iloc[2] = 0.5
+
+    assert [("far_from_peg", "flag"), ("spike", "reject")] == findings(check(prices))
+
+
+def test_garbage_of_another_source_confirms_nothing():
+    """Its own decimal slip at the same time."""
+    prices, other = calm(), calm(seed=1)
+    prices.iloc[50], other.iloc[50] = 1.5, 99.98
+
+    assert [("spike", "reject")] == findings(check(prices, others=[other.to_frame()]))
+
+
+def test_a_source_in_common_mode_confirms_no_spike():
+    """A print of the other vendor is no second opinion."""
+    coins = ["USDC", "USDT", "DAI", "USDP", "GHO"]
+    other = pd.concat([calm(name=coin, seed=i) for i, coin in enumerate(coins)], axis=1)
+    other.iloc[50] *= 0.7
+    prices = calm()
+    prices.iloc[50] = 0.7
+
+    assert [("spike", "reject")] == findings(check(prices, others=[other.iloc[:, :3] * 1.0, other]))
+
+
+def test_the_quality_of_a_sample():
+    """1, 0.5 flagged, 0 rejected; nothing where nothing was observed."""
+    prices = calm()
+    prices.iloc[[10, 20, 30]] = [np.nan, 0.97, -1.0]
+
+    scores = check(prices).sample_scores(prices)["USDC"]
+
+    assert np.isnan(scores.iloc[10])
+    assert [1.0, 0.5, 0.0] == scores.iloc[[11, 20, 30]].tolist()
+    assert 97.5 == scores.sum()
 
 
 def test_btc_has_no_bounds():
