@@ -194,6 +194,13 @@ def detect(
     return ATTENTION if result.needs_attention else DONE
 
 
+def _stored_name(source: str) -> str:
+    """Return the name under which a source's prices are stored; a name that is no source is one already."""
+    if source == "sample" or (source.startswith("csv:") and Path(source.removeprefix("csv:")).is_dir()):
+        return _source(source).name
+    return source
+
+
 def _gathered(
     place: str | None, source: str | None, db: str | None, interval: Interval | None, assets: list[str] | None
 ) -> GatheredPrices:
