@@ -282,23 +282,23 @@ def _accruing_reference(
 ) -> tuple[FloatArray, BoolArray]:
     n = len(values)
     warming_up = np.zeros(n, dtype=bool)
-    reference = np.empty(n)
     if n == 0:
-        return reference, warming_up
+        return np.empty(0), warming_up
     if peg.start is None:
         warming_up = np.asarray(times < times[0] + WARM_UP)
         current = first_reference(values[warming_up])
         first = int(warming_up.sum())
     else:
         current, first = float(peg.start), 1
-    reference[:first] = current
+    reference = [current] * first
     gaps = np.diff(times.asi8[first - 1 :]).tolist()
     factors = {gap: reach(peg, gap * tick_of(times)) for gap in set(gaps)}
     # Sequential by definition: each reference is clamped around the one before.
-    for i, (gap, price) in enumerate(zip(gaps, values[first:].tolist(), strict=True), first):
-        current = follow(current, price, *factors[gap])
-        reference[i] = current
-    return reference, warming_up
+    for gap, price in zip(gaps, values[first:].tolist(), strict=True):
+        lowest, highest = factors[gap]
+        current = follow(current, price, lowest, highest)
+        reference.append(current)
+    return np.array(reference), warming_up
 
 
 def valid_references(asset: str, references: pd.Series) -> tuple[pd.DatetimeIndex, FloatArray]:

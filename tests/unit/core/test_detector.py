@@ -79,6 +79,48 @@ def test_the_clock_releases_what_nothing_can_join_any_more():
         assert [0, 0, 0, 0, 1, 0] == numbers(found)
 
 
+def test_a_gap_releases_what_nothing_can_join_any_more():
+    """As soon as every later sample is behind one: by NaN, and at once where every step is a gap."""
+    for max_gap, expected in ((2 * HOUR, [0, 0, 0, 0, 1, 0]), (timedelta(0), [0, 1, 1, 0, 0, 0])):
+        detector = DepegDetector("USDC", merge_within=9 * HOUR, max_gap=max_gap, min_duration=timedelta(0))
+
+        found = fed(detector, [0.97, 0.97, 1.0, NAN, NAN, NAN])
+
+        assert expected == numbers(found)
+    recovered = DepegDetector("USDC", merge_within=9 * HOUR, max_gap=2 * HOUR)
+    fed(recovered, [0.97, 0.97, 1.0, NAN])
+    recovered.update(START + 3.5 * HOUR, 0.9)
+    assert [] == recovered.update(START + 9 * HOUR, NAN), "while an event runs it may be joined at the end"
+    assert 4 == recovered.finish()[0].n_observations
+
+
+@pytest.mark.parametrize(
+    ("unit", "step", "rule", "kept"),
+    [
+        ("s", "2s", {"min_duration": timedelta(seconds=2.5)}, 0),
+        ("s", "2s", {"min_duration": timedelta(seconds=2)}, 1),
+        ("s", "2s", {"min_duration": timedelta(seconds=2.5), "sample_span": timedelta(seconds=0.5)}, 1),
+        ("s", "2s", {"min_duration": timedelta(0), "max_gap": timedelta(seconds=1.5)}, 2),
+        ("s", "2s", {"min_duration": timedelta(0), "max_gap": timedelta(seconds=2.5)}, 1),
+        ("ns", "2001ns", {"min_duration": pd.Timedelta(2002, "ns")}, 0),
+        ("ns", "2001ns", {"min_duration": pd.Timedelta(2001, "ns")}, 1),
+        ("ns", "2001ns", {"min_duration": timedelta(0), "max_gap": pd.Timedelta(2000, "ns")}, 2),
+        ("ns", "2001ns", {"min_duration": timedelta(0), "max_gap": pd.Timedelta(2001, "ns")}, 1),
+    ],
+)
+def test_durations_finer_than_the_times(unit, step, rule, kept):
+    """Are not rounded, sample by sample as in the whole."""
+    index = pd.date_range(START, periods=4, freq=step).as_unit(unit)
+    prices = pd.Series([1.0, 0.9, 0.9, 1.0], index=index, name="USDC")
+    detector = DepegDetector("USDC", **rule)
+    detector = DepegDetector.from_state(json.loads(json.dumps(detector.state())))
+
+    found = [event for time, price in prices.items() for event in detector.update(time, price)]
+
+    assert tr.detect_depegs(prices, **rule) == found
+    assert kept == len(found)
+
+
 def test_nan_neither_cuts_nor_recovers():
     """The event stays open, however long nothing is observed; the next sample sees the gap."""
     detector = DepegDetector("USDC", max_gap=HOUR)
