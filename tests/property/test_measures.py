@@ -145,12 +145,14 @@ def test_shortfall_is_subadditive(pairs, level):
 
 @pytest.mark.parametrize("level", [95, 99.0, 0, 1, 0.0, 1.0, -0.1, float("nan"), float("inf"), "0.95", None, True])
 @pytest.mark.parametrize("measure", [tr.value_at_risk, tr.expected_shortfall])
+@pytest.mark.fault("F120")
 def test_a_wrong_level_is_refused(measure, level):
     """99 is not a level."""
     with pytest.raises(ValueError, match="level must"):
         measure([1.0, 2.0], level)
 
 
+@pytest.mark.fault("F120")
 def test_a_percentage_gets_a_hint():
     """The most common mistake."""
     with pytest.raises(ValueError, match=r"did you mean 0\.95\?"):
@@ -170,6 +172,8 @@ def test_a_percentage_gets_a_hint():
         ([1.0, 2.0], [1.0, float("nan")], "weights must be finite"),
     ],
 )
+@pytest.mark.fault("F116")
+@pytest.mark.fault("F122")
 def test_wrong_input_is_refused(losses, weights, message):
     """With the argument, the place and what was found."""
     for measure in (tr.value_at_risk, tr.expected_shortfall):
@@ -177,6 +181,7 @@ def test_wrong_input_is_refused(losses, weights, message):
             measure(losses, 0.95, weights=weights)
 
 
+@pytest.mark.fault("F115")
 def test_no_losses_no_measure():
     """Never 0 or nan instead."""
     with pytest.raises(InsufficientDataError, match="at least one"):

@@ -48,6 +48,7 @@ def test_log_returns_equal_pandas(values):
 
 
 @given(st.integers(0, 10_000))
+@pytest.mark.fault("F129")
 def test_log_returns_of_extreme_prices_are_finite(seed):
     """The quotient of valid prices may overflow; the return does not."""
     rng = np.random.default_rng(seed)
@@ -60,6 +61,7 @@ def test_log_returns_of_extreme_prices_are_finite(seed):
 
 
 @pytest.mark.parametrize("rows", [0, 1])
+@pytest.mark.fault("F115")
 def test_returns_need_two_rows(rows):
     """An empty or one-row series has none."""
     index = pd.date_range("2024-01-01", periods=rows, freq="h", tz="UTC")
@@ -128,6 +130,7 @@ def test_returns_in_proportion_have_correlation_one():
     assert tr.correlation_matrix(returns).is_default[0, 1]
 
 
+@pytest.mark.fault("F057")
 def test_a_constant_series_takes_the_default_and_is_marked():
     """A range of at most 1e-12 over the common rows counts as constant, also when other rows move."""
     rng = np.random.default_rng(0)
@@ -212,6 +215,7 @@ def test_no_correlation_matrix_is_nearer(seed):
         assert np.linalg.norm(moved - values) >= distance - 1e-9
 
 
+@pytest.mark.fault("F124")
 def test_the_factor_of_a_singular_matrix():
     """All ones."""
     np.testing.assert_allclose(lower_factor(np.ones((3, 3))), [[1, 0, 0]] * 3, atol=1e-12)
@@ -229,6 +233,7 @@ def test_the_factor_of_a_singular_matrix():
         ([["a", "b"], ["b", "a"]], "must hold numbers"),
     ],
 )
+@pytest.mark.fault("F123")
 def test_what_is_no_correlation_matrix_is_refused(values, message):
     """With the pair."""
     frame = pd.DataFrame(values, index=["DAI", "USDC"], columns=["DAI", "USDC"])
@@ -373,6 +378,7 @@ class TestWindows:
         ([1.0, 2.0], ValueError, "DataFrame"),
     ],
 )
+@pytest.mark.fault("F116")
 def test_wrong_returns_are_refused(returns, error, message):
     """With what was found."""
     with pytest.raises(error, match=message):

@@ -82,6 +82,7 @@ def test_expected_shortfall_of_one_policy():
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.fault("F124")
 def test_perfectly_correlated_assets_are_comonotone(sampling):
     """Quantiles of the sum are sums of the quantiles; the matrix is singular."""
     policies = [one_policy("USDC"), one_policy("DAI", 2e6, 0.97, 0.8)]
@@ -212,6 +213,7 @@ def test_the_same_seed_gives_the_same_losses_and_a_longer_run_continues_them(see
 
 @pytest.mark.parametrize("pool", [ThreadPoolExecutor, ProcessPoolExecutor])
 @pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.fault("F127")
 def test_executors_change_nothing(pool, workers):
     """Threads, processes, one worker or two: the same bits."""
     vault = tr.Vault(1e7, [one_policy(), one_policy("DAI")], btc_value=1e5)
@@ -345,6 +347,7 @@ def test_an_end_that_the_sample_cannot_support_is_none_and_noted():
     assert quantile.value == sample.worst == shortfall.value
 
 
+@pytest.mark.fault("F123")
 def test_a_repaired_matrix_says_how_far_it_moved():
     """An indefinite matrix of three coins."""
     names = ["DAI", "USDC", "USDT"]
@@ -476,6 +479,7 @@ class TestBadInput:
             ({"volatility": [0.1]}, "volatility must be a mapping or Series"),
         ],
     )
+    @pytest.mark.fault("F128")
     def test_arguments(self, arguments, message):
         """Named, with what was found and what is accepted."""
         with pytest.raises(ValueError, match=message):
@@ -501,6 +505,7 @@ class TestBadInput:
         with pytest.raises(ValueError, match=message):
             tr.simulate_losses(self.vault, scenarios)
 
+    @pytest.mark.fault("F133")
     def test_unknown_symbols(self):
         """Of a policy or a scenario, with near matches; a coin of one's own is known by the vault."""
         with pytest.raises(UnknownAssetError, match=r"policy 'P-USDX'.*did you mean"):

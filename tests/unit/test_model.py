@@ -23,6 +23,7 @@ NOT_NUMBERS = [math.nan, math.inf, "1", None, True]
 
 @pytest.mark.parametrize("field", ["coverage", "trigger_price", "floor_price"])
 @pytest.mark.parametrize("bad", [*NOT_NUMBERS, -1.0, 10**400])
+@pytest.mark.fault("F121")
 def test_a_policy_refuses_bad_amounts(field, bad):
     """NaN, infinite, negative, text, nothing, a bool, and a whole number beyond floats."""
     with pytest.raises(ValueError, match=field):
@@ -40,6 +41,7 @@ def test_a_policy_refuses_bad_amounts(field, bad):
         ({"asset": 3}, "asset"),
     ],
 )
+@pytest.mark.fault("F121")
 def test_a_policy_refuses(changes, message):
     """A trigger at or under its floor, no coverage, no names."""
     with pytest.raises(ValueError, match=message):
@@ -104,6 +106,7 @@ def test_no_policies_is_fine():
 
 @pytest.mark.parametrize("field", ["probability", "weight", "volatility_multiplier", "severity_multiplier"])
 @pytest.mark.parametrize("bad", [*NOT_NUMBERS, -0.1])
+@pytest.mark.fault("F122")
 def test_a_scenario_refuses_bad_numbers(field, bad):
     """NaN, infinite, negative, no number."""
     with pytest.raises(ValueError, match=field):

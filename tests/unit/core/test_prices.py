@@ -41,6 +41,7 @@ def test_another_zone_is_converted_and_symbols_are_spelled():
 
 
 @pytest.mark.parametrize("bad", [math.inf, -math.inf, 0.0, -1.0, -1e-300])
+@pytest.mark.fault("F034")
 def test_an_impossible_price_is_refused_with_asset_time_and_value(bad):
     """Everywhere but in check_prices."""
     prices = frame(DAI=[1.0] * 4, USDC=[1.0, 1.0, bad, 1.0])
@@ -54,6 +55,7 @@ def test_an_impossible_price_is_refused_with_asset_time_and_value(bad):
 
 
 @pytest.mark.parametrize("bad", ["1.0", "n/a", True, [1.0], Decimal("1.0")])
+@pytest.mark.fault("F119")
 def test_text_among_prices_is_refused(bad):
     """Numbers in text too: nobody guesses."""
     prices = frame(USDC=pd.Series([1.0, bad, 1.0, 1.0], index=HOURS, dtype=object))
@@ -63,6 +65,7 @@ def test_text_among_prices_is_refused(bad):
     assert bad == caught.value.observed
 
 
+@pytest.mark.fault("F119")
 def test_missing_values_of_any_kind_are_nothing_observed():
     """None, pandas.NA, nan, and nullable columns."""
     prices = frame(
@@ -86,6 +89,8 @@ def test_missing_values_of_any_kind_are_nothing_observed():
         (pd.DatetimeIndex([HOURS[0], pd.NaT, HOURS[2], HOURS[3]]), "no time"),
     ],
 )
+@pytest.mark.fault("F117")
+@pytest.mark.fault("F118")
 def test_times_must_be_utc_and_strictly_increasing(index, message):
     """Unsorted, doubled, naive, missing or no times at all."""
     prices = pd.DataFrame({"USDC": [1.0] * 4}, index=index)
@@ -116,3 +121,22 @@ def test_the_error_tree():
     assert issubclass(InvalidPriceError, ValueError)
     with pytest.raises(LookupError, match=r"did you mean .*USDC.*\?"):
         tr.get_asset("USCD")
+
+
+@pytest.mark.fault("F130")
+def test_the_callers_data_are_neither_changed_nor_shared():
+    """Prices and matrices may be written to after the call; results stay."""
+    prices = frame(USDC=[1.0, 0.97, 0.95, 1.0], DAI=[1.0, 1.001, 0.999, 1.0])
+    before = prices.copy()
+    returns = tr.log_returns(prices)
+    matrix = tr.correlation_matrix(returns, min_observations=3)
+    values, [event] = matrix.values.copy(), tr.detect_depegs(prices)
+    report = tr.check_prices(prices, as_of=HOURS[-1])
+    usable = report.usable(prices)
+
+    pd.testing.assert_frame_equal(before, prices)
+    prices.iloc[:] = 2.0
+    returns.iloc[:] = 0.0
+    assert (values == matrix.values).all()
+    assert 0.95 == event.min_price
+    assert 1.0 == usable["USDC"].iloc[0]
