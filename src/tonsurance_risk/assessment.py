@@ -20,11 +20,12 @@ from tonsurance_risk.core.comparison import (
     relative_change,
     valid_history,
 )
+from tonsurance_risk.core.consensus import check_sources, confirm_events
 from tonsurance_risk.core.correlation import CorrelationMatrix, contagion_pairs, correlation_windows
 from tonsurance_risk.core.depeg import detect_depegs
 from tonsurance_risk.core.portfolio import portfolio_metrics
 from tonsurance_risk.core.prices import peg_of, peg_reference, valid_index, valid_prices
-from tonsurance_risk.core.quality import QualityReport, QualityRules, check_prices, typical_step
+from tonsurance_risk.core.quality import QualityReport, QualityRules, typical_step
 from tonsurance_risk.core.scenarios import builtin_scenarios
 from tonsurance_risk.core.simulation import MOST_SIMULATIONS, adaptive_simulation_count, simulate_losses
 from tonsurance_risk.core.stress import stress_test
@@ -69,6 +70,7 @@ def assess(
     seed: int = 0,
     n: int | None = None,
     source: str = "not named",
+    others: Sequence[pd.DataFrame] = (),
 ) -> RiskReport:
     """Assess the risk of a vault from prices known at `as_of`.
 
@@ -94,6 +96,9 @@ def assess(
         Simulations; when not given `adaptive_simulation_count` of the largest volatility of a covered coin.
     source : str
         Name of the price source, for the report.
+    others : sequence of DataFrame
+        Wide frames of other sources [USD], each named in ``attrs["vendor"]``. They confirm prints and events; one
+        that repeats `prices` to the last digit confirms nothing.
 
     Returns
     -------
@@ -129,9 +134,8 @@ def assess(
     if known.empty:
         raise InsufficientDataError(f"no prices at or before {iso(end)}", time=end, observed=0, required=1)
     bar = _step_of(step, known.index)
-    quality = check_prices(known, as_of=end, peg=pegs)
-    usable = quality.usable(known)
-    events = tuple(find_events(usable, bar, source, pegs))
+    elsewhere = tuple(_named(other, end) for other in others)
+    quality, usable, events = checked_events(known, end, bar, source, elsewhere, pegs)
     correlations, reasons = _windows(usable, end)
     shock_window = _shock_window(correlations, reasons, end)
     covered = sorted({canonical(policy.asset) for policy in vault.policies})
@@ -173,6 +177,7 @@ def assess(
         step=bar,
         source=source,
         prices=known,
+        others=elsewhere,
         quality=quality,
         events=events,
         correlations=correlations,
@@ -223,35 +228,64 @@ def _step_of(step: timedelta | str, index: pd.Index) -> timedelta:
     return bar
 
 
-def find_events(usable: pd.DataFrame, bar: timedelta, source: str, pegs: Mapping[str, Peg]) -> list[DepegEvent]:
-    """Return the depeg events of checked prices: both directions, of a coin with an `AccruingPeg` only below.
+def checked_events(
+    prices: pd.DataFrame,
+    as_of: datetime,
+    bar: timedelta,
+    source: str,
+    others: Sequence[pd.DataFrame],
+    pegs: Mapping[str, Peg],
+) -> tuple[QualityReport, pd.DataFrame, tuple[DepegEvent, ...]]:
+    """Return what the checks found, the usable prices, and the depegs in them with what other sources say.
 
     Parameters
     ----------
-    usable : DataFrame
-        Wide frame [USD].
+    prices : DataFrame
+        Valid wide frame of one source [USD].
+    as_of : datetime
+        The instant at which the prices are looked at.
     bar : timedelta
         What one sample stands for.
     source : str
         Named in the events.
+    others : sequence of DataFrame
+        Valid wide frames of other sources, named in ``attrs["vendor"]``.
     pegs : mapping of peg by symbol
         Of the vault's own coins.
+
+    Returns
+    -------
+    quality : QualityReport
+    usable : DataFrame
+        Without the samples that were rejected.
+    events : tuple of DepegEvent
+        In both directions, of a coin with an `AccruingPeg` only below; ordered by (asset, start).
     """
+    quality, trusted = check_sources(prices, others, as_of=as_of, peg=pegs)
+    usable = quality.usable(prices)
     coins = [asset for asset in usable.columns if asset not in NOT_COINS_ON_PEG]
     accruing = [asset for asset in coins if isinstance(peg_of(asset, pegs), AccruingPeg)]
     fixed = [asset for asset in coins if asset not in accruing]
     found = detect_depegs(usable[fixed], sample_span=bar, direction="both", peg=pegs)
     found += detect_depegs(usable[accruing], sample_span=bar, direction="below", peg=pegs)
     named = [attrs.evolve(event, source=source) for event in found]
-    return sorted(named, key=lambda event: (event.asset, event.start))
+    events = confirm_events(sorted(named, key=lambda event: (event.asset, event.start)), trusted, peg=pegs)
+    return quality, usable, tuple(events)
 
 
-def _known(prices: pd.DataFrame, end: pd.Timestamp) -> pd.DataFrame:
+def _named(prices: pd.DataFrame, end: pd.Timestamp) -> pd.DataFrame:
+    """Return the valid prices of another source up to `end`."""
+    known = _known(prices, end, "others")
+    known.attrs["vendor"] = text(prices.attrs.get("vendor"), 'attrs["vendor"] of others')
+    return known
+
+
+def _known(prices: pd.DataFrame, end: pd.Timestamp, argument: str = "prices") -> pd.DataFrame:
     """Return the valid prices up to `end`; later rows are not even looked at."""
     if not isinstance(prices, pd.DataFrame):
-        raise ValueError(f"prices must be a wide DataFrame, found {type(prices).__name__}")
-    index = valid_index(prices.index, "prices")
-    return valid_prices(prices[index <= end]).dropna(axis=1, how="all").dropna(axis=0, how="all")
+        raise ValueError(f"{argument} must be a wide DataFrame, found {type(prices).__name__}")
+    index = valid_index(prices.index, argument)
+    return valid_prices(prices[index <= end], argument).dropna(axis=1, how="all").dropna(axis=0, how="all")
 
 
 def _windows(

@@ -123,6 +123,9 @@ class PriceStore(Protocol):
             What the store held at that instant: prices recorded at or before it and not yet replaced.
         """
 
+    def price_sources(self, *, step: str = "1h") -> list[str]:
+        """Return the sources that have prices of this step, sorted."""
+
 
 class ResultStore(Protocol):
     """Keeps what was computed: events, correlations, scenarios, reports, snapshots, inputs of runs."""

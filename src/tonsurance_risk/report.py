@@ -12,6 +12,7 @@ import pandas as pd
 
 from tonsurance_risk.core.alerts import Alert, Recommendation
 from tonsurance_risk.core.comparison import coin_pairs
+from tonsurance_risk.core.consensus import is_copy
 from tonsurance_risk.core.correlation import CorrelationMatrix
 from tonsurance_risk.core.fingerprint import content_hash, prices_hash
 from tonsurance_risk.core.portfolio import PortfolioMetrics
@@ -40,6 +41,8 @@ class RiskReport:
         Where the prices come from.
     prices : DataFrame
         The prices known at `as_of`, before the checks [USD].
+    others : tuple of DataFrame
+        Those of other sources, which confirmed or did not confirm.
     quality : QualityReport
         What the checks found in them.
     events : tuple of DepegEvent
@@ -65,6 +68,7 @@ class RiskReport:
     step: timedelta
     source: str
     prices: pd.DataFrame = attrs.field(repr=False)
+    others: tuple[pd.DataFrame, ...] = attrs.field(repr=False)
     quality: QualityReport = attrs.field(repr=False)
     events: tuple[DepegEvent, ...] = attrs.field(repr=False)
     correlations: dict[int, CorrelationMatrix | None] = attrs.field(repr=False)
@@ -161,6 +165,15 @@ class RiskReport:
                 }
                 for asset, column in self.prices.items()
             },
+            "other_sources": [
+                {
+                    "source": other.attrs["vendor"],
+                    "rows": len(other),
+                    "prices_sha256": prices_hash(other),
+                    "is_copy": is_copy(self.prices, other),
+                }
+                for other in self.others
+            ],
             "vault_sha256": content_hash(self.vault.to_dict()),
             "run_inputs_sha256": content_hash(self.run_inputs()),
             "volatility": self.volatility,

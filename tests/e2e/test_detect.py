@@ -139,6 +139,25 @@ class TestWhereFrom:
         one = document(detect("--db", "sqlite:///risk.db", "--source", "csv:prices", "--assets", "dai", "--json"))
         assert ["DAI"] == list(one["assets"])
 
+    def test_another_source_in_the_store_confirms(self, detect):
+        """It shows USDC's dip and knows nothing of DAI."""
+        times = pd.date_range("2024-03-01", periods=12, freq="h", tz="UTC")
+        dip = [1.0, 1.0, 1.0, 1.0, 0.97, 0.96, 0.97, 1.0, 1.0, 1.0, 1.0, 1.0]
+        frame = pd.DataFrame({"USDC": dip, "DAI": dip[2:] + dip[:2], "LUSD": dip[-2:] + dip[:-2]}, index=times)
+        with tr.open_store("sqlite:///risk.db") as store:
+            store.save_prices(frame, source="a", step="1h")
+            store.save_prices(
+                pd.DataFrame({"USDC": [p + 1e-3 for p in dip], "LUSD": 1.0}, index=times), source="b", step="1h"
+            )
+
+        printed = detect("--db", "sqlite:///risk.db", "--source", "a")
+        found = document(detect("--db", "sqlite:///risk.db", "--source", "a", "--json"))
+
+        assert ["b"] == found["other_sources"]
+        said = {e["asset"]: (e["confirmed"], e["local_to"]) for e in found["events"]}
+        assert {"USDC": (True, None), "DAI": (None, None), "LUSD": (False, "a")} == said
+        assert all(what in printed.out for what in ("yes", "one source", "local to a"))
+
     def test_coins_not_asked_for_serve_the_checks(self, detect, folder):
         """Prints that all coins of a source share are known by the others, also when one coin is asked for."""
         for number, asset in enumerate(("USDT", "USDP", "FRAX", "USDC", "DAI", "LUSD")):

@@ -99,6 +99,18 @@ def matrix(*assets: str, as_of: pd.Timestamp = NOON, window_days: int = 30, r: f
     return CorrelationMatrix(assets, values, observations, is_default, window_days, as_of)
 
 
+def test_sources_are_listed_by_step(store: Store) -> None:
+    """Sorted; one that was given nothing to store has no prices."""
+    assert [] == store.price_sources()
+    store.save_prices(hours(1.0), source="b", step="1h")
+    store.save_prices(hours(1.0, name="DAI"), source="a", step="1h")
+    store.save_prices(hours(1.0), source="c", step="1d")
+    store.save_prices(hours(np.nan), source="nothing", step="1h")
+
+    assert ["a", "b"] == store.price_sources()
+    assert ["c"] == store.price_sources(step="1d")
+
+
 class TestLifetime:
     def test_closing_twice_is_fine_and_use_afterwards_is_an_error(self, store: Store) -> None:
         store.close()

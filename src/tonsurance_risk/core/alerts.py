@@ -104,6 +104,13 @@ class Findings:
     ages: Mapping[str, tuple[float, float]]
 
 
+_CONFIRMATION = {
+    True: "confirmed by another source",
+    False: "no other source shows it",
+    None: "unconfirmed: one source",
+}
+
+
 def risk_alerts(findings: Findings) -> list[Alert]:
     """Return the alerts, the most severe first."""
     alerts = [
@@ -175,7 +182,10 @@ def _depeg_alerts(findings: Findings) -> Iterator[Alert]:
         if event.asset not in triggers:
             continue
         ratio, trigger = findings.ratios[event.asset], triggers[event.asset]
-        since = f"{event.asset} has been off peg since {iso(event.start)}, now at {ratio:.4f} of it"
+        since = (
+            f"{event.asset} has been off peg since {iso(event.start)}, now at {ratio:.4f} of it "
+            f"({_CONFIRMATION[event.confirmed]})"
+        )
         if event.direction == "above":
             message = f"{since}: a premium, which pays nothing"
             yield Alert("low", "depeg", message, "open_premium", ratio, 2.0 - event.threshold)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, TypeAlias, cast
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tonsurance_risk.assets import canonical
 from tonsurance_risk.core.alignment import align_prices, positive_step, prices_at
 from tonsurance_risk.core.prices import peg_reference, valid_prices
+from tonsurance_risk.core.quality import QualityReport, check_prices
 from tonsurance_risk.model import BoolArray, DepegEvent, FloatArray, PegLike, iso, span, within
 
 _Table: TypeAlias = pd.DataFrame
@@ -22,6 +23,11 @@ _same_table = attrs.cmp_using(eq=pd.DataFrame.equals)
 
 AGREEMENT = 0.005
 """Share of the price within which two sources agree: half of the deviation that opens an event by default."""
+
+
+COPY_SHARE, COPY_SAMPLES = 0.99, 20
+"""Two series are one when this share of at least so many common samples are equal to the last digit: independent
+venues agree that often only in series that hardly move, which confirm no depeg."""
 
 
 @attrs.frozen
@@ -204,6 +210,55 @@ def confirm_events(
         seen = any(deviation >= event.severity / 2.0 for deviation in largest) if largest else None
         confirmed.append(attrs.evolve(event, confirmed=seen, local_to=event.source if seen is False else None))
     return confirmed
+
+
+def check_sources(
+    prices: pd.DataFrame, others: Sequence[pd.DataFrame], *, as_of: datetime, peg: PegLike = None
+) -> tuple[QualityReport, list[pd.DataFrame]]:
+    """Check the prices of one source against others, and return what the others show without false prints.
+
+    Parameters
+    ----------
+    prices : DataFrame of shape (n_times, n_assets)
+        Wide frame of one source [USD].
+    others : sequence of DataFrame
+        Wide frames of other sources. Those that repeat `prices` are left out.
+    as_of : datetime
+        The instant at which the prices are looked at.
+    peg : peg, float, Series, or mapping by symbol, optional
+        As in `detect_depegs`.
+
+    Returns
+    -------
+    quality : QualityReport
+        Of `prices`, see `check_prices`.
+    trusted : list of DataFrame
+        The usable part of each other source, for `confirm_events`: a print must not confirm an event.
+    """
+    independent = [other for other in others if not is_copy(prices, other)]
+    quality = check_prices(prices, as_of=as_of, others=independent, peg=peg)
+    trusted = [check_prices(other, as_of=as_of, others=[prices], peg=peg).usable(other) for other in independent]
+    return quality, trusted
+
+
+def is_copy(prices: pd.DataFrame, other: pd.DataFrame) -> bool:
+    """Return whether a frame repeats another one, whatever its name: a copy confirms nothing.
+
+    Parameters
+    ----------
+    prices, other : DataFrame of shape (n_times, n_assets)
+        Valid wide frames [USD].
+
+    Examples
+    --------
+    >>> hours = pd.date_range("2024-01-01", periods=30, freq="h", tz="UTC")
+    >>> frame = pd.DataFrame({"DAI": np.linspace(0.99, 1.01, 30)}, index=hours)
+    >>> is_copy(frame, frame.iloc[5:]), is_copy(frame, frame + 1e-6), is_copy(frame, frame.iloc[:5])
+    (True, False, False)
+    """
+    own, theirs = prices.align(other, join="inner")
+    common = int((own.notna() & theirs.notna()).to_numpy().sum())
+    return common >= COPY_SAMPLES and int((own == theirs).to_numpy().sum()) >= COPY_SHARE * common
 
 
 @attrs.frozen

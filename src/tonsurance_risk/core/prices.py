@@ -259,7 +259,10 @@ def peg_of(asset: str, peg: PegLike) -> Peg | pd.Series:
 
 def first_reference(prices: FloatArray | list[float]) -> float:
     """Return the reference that the samples of the first 24 h give: their median [USD]."""
-    return float(np.median(prices))
+    ordered = sorted(map(float, prices))
+    low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
+    both = low + high
+    return both / 2.0 if both < math.inf else low / 2.0 + high / 2.0
 
 
 def reach(peg: AccruingPeg, elapsed: int) -> tuple[float, float]:

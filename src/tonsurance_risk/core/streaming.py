@@ -193,7 +193,8 @@ class Watch:
     """The automaton of one direction.
 
     `current` runs. `pending` recovered and may still be joined by an event that starts soon after; `between`
-    is what came since. While it is not known whether `current` will join, the three are kept apart.
+    is what came since, the recovering sample first, and is there whenever `pending` is. While it is not known
+    whether `current` will join, the three are kept apart.
     """
 
     below: bool
@@ -229,9 +230,9 @@ class Watch:
 
     def clock(self, now: int, *, divided: bool = False) -> list[Stretch]:
         """Return what no event can join that starts after `now`, which a gap divides from what is held or not."""
-        if self.current is not None or self.pending is None or self.pending.recovered is None:
+        if self.current is not None or self.between is None:
             return []
-        return self._release() if divided or now - self.pending.recovered >= self.merge_within else []
+        return self._release() if divided or now - self.between.start >= self.merge_within else []
 
     def remaining(self) -> list[Stretch]:
         """Return what would be found if the data ended here."""

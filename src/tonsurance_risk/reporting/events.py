@@ -75,6 +75,7 @@ def print_events(document: Mapping[str, Any], console: Console) -> None:
     samples = sum(asset["samples"] for asset in assets.values())
     table = Table(
         "asset", "direction", "start", "end", "duration", "extreme", "severity", "samples", "recovered",
+        "confirmed",
         title=f"Depeg events: {escape(document['source'])}, {document['step']}",
     )  # fmt: skip
     for event in events:
@@ -88,6 +89,7 @@ def print_events(document: Mapping[str, Any], console: Console) -> None:
             f"{event['severity']:.2%}",
             str(event["n_observations"]),
             event["recovered_at"] or ("still open" if event["is_open"] else "cut by a gap"),
+            _confirmation(event),
         )
     if events:
         console.print(table)
@@ -100,6 +102,13 @@ def print_events(document: Mapping[str, Any], console: Console) -> None:
         lines.append(f"{len(not_read)} file(s) not read: {', '.join(not_read)}")
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _confirmation(event: Mapping[str, Any]) -> str:
+    """Return what other sources say of an event."""
+    if event["confirmed"] is None:
+        return "one source"
+    return "yes" if event["confirmed"] else f"local to {escape(str(event['local_to']))}"
 
 
 def _json(document: Mapping[str, Any]) -> str:

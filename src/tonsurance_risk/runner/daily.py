@@ -11,10 +11,9 @@ from typing import Any
 import attrs
 import pandas as pd
 
-from tonsurance_risk.assessment import assess, find_events
+from tonsurance_risk.assessment import assess, checked_events
 from tonsurance_risk.assets import STABLECOINS, check_symbols, own_pegs
 from tonsurance_risk.core.fingerprint import content_hash
-from tonsurance_risk.core.quality import check_prices
 from tonsurance_risk.core.scenarios import builtin_scenarios
 from tonsurance_risk.core.simulation import MOST_SIMULATIONS
 from tonsurance_risk.errors import RiskError, SettingsError, StorageError, UnknownAssetError
@@ -22,6 +21,7 @@ from tonsurance_risk.model import BTC, Scenario, Vault, as_utc, iso, whole
 from tonsurance_risk.ports import Clock, PriceSource, Store, SystemClock
 from tonsurance_risk.report import RiskReport
 from tonsurance_risk.reporting.files import save_report, writable_folder
+from tonsurance_risk.runner.prices import other_prices
 from tonsurance_risk.version import __version__
 
 RETENTION = timedelta(days=730)
@@ -135,9 +135,8 @@ def run_daily(
     assets = list(dict.fromkeys([*(asset.symbol for asset in (*STABLECOINS, *vault.assets)), BTC]))
     fetched, not_carried, failed = _fetch(store, source, assets, end, step, progress)
     progress("assessing", 0, 1)
-    prices = store.load_prices(
-        assets, end - RETENTION, end + timedelta(microseconds=1), step=step, source=source.name
-    )
+    since, until = end - RETENTION, end + timedelta(microseconds=1)
+    prices = store.load_prices(assets, since, until, step=step, source=source.name)
     report = assess(
         prices,
         vault,
@@ -149,6 +148,7 @@ def run_daily(
         seed=seed,
         n=n,
         source=source.name,
+        others=other_prices(store, source.name, step, assets, since, until),
     )
     document = report.to_dict()
     document["inputs"]["settings_sha256"] = settings
@@ -244,8 +244,9 @@ def _record(
     everything = store.load_prices(assets, step=step, source=report.source)
     everything = everything.dropna(axis=1, how="all")
     pegs = own_pegs(report.vault)
-    usable = check_prices(everything, as_of=everything.index[-1], peg=pegs).usable(everything)
-    store.save_events(find_events(usable, report.step, report.source, pegs))
+    others = other_prices(store, report.source, step, assets)
+    _, _, events = checked_events(everything, everything.index[-1], report.step, report.source, others, pegs)
+    store.save_events(events)
     store.save_correlations([matrix for matrix in report.correlations.values() if matrix is not None], **place)
     store.save_run_inputs(report.run_inputs())
     snapshot = pd.DataFrame(

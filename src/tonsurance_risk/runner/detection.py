@@ -13,11 +13,12 @@ import attrs
 import pandas as pd
 
 from tonsurance_risk.assets import NOT_COINS_ON_PEG, STABLECOINS, canonical, find_asset, own_peg
+from tonsurance_risk.core.consensus import check_sources, confirm_events
 from tonsurance_risk.core.depeg import detect_depegs
-from tonsurance_risk.core.quality import check_prices
 from tonsurance_risk.errors import RiskError, SettingsError, SourceUnavailableError, UnknownAssetError
 from tonsurance_risk.model import AccruingPeg, DepegEvent, Direction, iso
 from tonsurance_risk.ports import PriceSource, Store
+from tonsurance_risk.runner.prices import other_prices
 from tonsurance_risk.sources.csv_files import CsvSource, parse_price_csv, why_not_read
 from tonsurance_risk.sources.steps import STEPS
 
@@ -68,6 +69,8 @@ class GatheredPrices:
         Those to search, at least one, each with prices.
     source, step : str
         Where they come from, and the length of their bars.
+    others : tuple of DataFrame
+        What other sources show, each named by its vendor.
     failed : dict of str by asset
         Assets that the source has and could not give, with the error.
     not_read : dict of str by file
@@ -78,6 +81,7 @@ class GatheredPrices:
     assets: tuple[str, ...]
     source: str
     step: str
+    others: tuple[pd.DataFrame, ...] = attrs.field(default=(), repr=False)
     failed: dict[str, str] = attrs.field(factory=dict)
     not_read: dict[str, str] = attrs.field(factory=dict)
 
@@ -116,6 +120,7 @@ class DetectionResult:
             "step": self.prices.step,
             "rule": self.rule.to_dict(),
             "rejected_samples": self.rejected,
+            "other_sources": [other.attrs["vendor"] for other in self.prices.others],
             "assets": {
                 asset: {"samples": len(times), "first": iso(times[0]), "last": iso(times[-1])}
                 for asset, times in observed.items()
@@ -138,9 +143,9 @@ def detect_events(prices: GatheredPrices, rule: DetectionRule, *, checks: bool =
     checks : bool
         Whether samples that `check_prices` rejects are left out.
     """
-    usable, rejected = prices.frame, None
+    usable, rejected, elsewhere = prices.frame, None, list(prices.others)
     if checks:
-        quality = check_prices(prices.frame, as_of=prices.frame.index[-1])
+        quality, elsewhere = check_sources(prices.frame, prices.others, as_of=prices.frame.index[-1])
         usable = quality.usable(prices.frame)
         rejected = int(((quality.flags["action"] == "reject") & quality.flags["asset"].isin(prices.assets)).sum())
     accruing = [asset for asset in prices.assets if isinstance(own_peg(asset), AccruingPeg)]
@@ -155,8 +160,9 @@ def detect_events(prices: GatheredPrices, rule: DetectionRule, *, checks: bool =
             **(options | {"direction": directions.get(asset, rule.direction)}),
         )
     ]
-    ordered = tuple(sorted(events, key=lambda event: (event.asset, event.start)))
-    return DetectionResult(prices=prices, rule=rule, rejected=rejected, events=ordered)
+    ordered = sorted(events, key=lambda event: (event.asset, event.start))
+    confirmed = tuple(confirm_events(ordered, elsewhere))
+    return DetectionResult(prices=prices, rule=rule, rejected=rejected, events=confirmed)
 
 
 def prices_from_source(source: PriceSource, step: str, assets: Sequence[str] | None = None) -> GatheredPrices:
@@ -273,7 +279,9 @@ def prices_from_store(store: Store, step: str, source: str, assets: Sequence[str
             raise UnknownAssetError(
                 f"the store has no {step} prices of {asset} from {source!r}; it has: {held}", asset=asset
             )
-    return _gathered(columns, source, step, wanted=wanted)
+    return attrs.evolve(
+        _gathered(columns, source, step, wanted=wanted), others=tuple(other_prices(store, source, step, wanted))
+    )
 
 
 def _gathered(

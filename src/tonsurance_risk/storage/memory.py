@@ -107,6 +107,12 @@ class MemoryStore(OpenStore):
         samples = {asset: columns for (asset, _), columns in held.items()}
         return wide_frame(samples, sorted(samples) if wanted is None else wanted)
 
+    def price_sources(self, *, step: str = "1h") -> list[str]:
+        """Return the sources; see `PriceStore.price_sources`."""
+        self._refuse_closed()
+        text(step, "step")
+        return sorted({source for (_, source, held), history in self._prices.items() if held == step and history})
+
     def save_events(self, events: Iterable[DepegEvent]) -> WriteResult:
         """Store events; see `ResultStore.save_events`."""
         self._refuse_closed()

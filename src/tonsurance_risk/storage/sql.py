@@ -144,6 +144,13 @@ class SqlStore(OpenStore):
             }
         return wide_frame(samples, sorted(samples) if wanted is None else wanted)
 
+    def price_sources(self, *, step: str = "1h") -> list[str]:
+        """Return the sources; see `PriceStore.price_sources`."""
+        self._refuse_closed()
+        text(step, "step")
+        with self._reading() as connection:
+            return sql_prices.sources(connection, step)
+
     def save_events(self, events: Iterable[DepegEvent]) -> WriteResult:
         """Store events; see `ResultStore.save_events`."""
         self._refuse_closed()

@@ -68,6 +68,12 @@ def held(connection: Connection, prices: FromClause, where: Conditions) -> list[
     return [(asset, source) for asset, source in connection.execute(pairs)]
 
 
+def sources(connection: Connection, step: str) -> list[str]:
+    """Return the sources that have prices of a step, sorted."""
+    distinct = select(price_history.c.source).where(price_history.c.step == step).distinct()
+    return sorted(connection.scalars(distinct))
+
+
 def samples(connection: Connection, prices: FromClause, where: Conditions, asset: str, source: str) -> Samples:
     """Return the samples of one asset and source; there is at least one."""
     # Plain integers in plain tuples: an object a row, for the time or the row, costs more than reading.

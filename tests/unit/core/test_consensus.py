@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tonsurance_risk as tr
-from tonsurance_risk.core.consensus import confirm_events, consensus_prices
+from tonsurance_risk.core.consensus import check_sources, confirm_events, consensus_prices
 from tonsurance_risk.errors import InvalidPriceError
 
 T0 = pd.Timestamp("2023-03-11", tz="UTC")
@@ -282,3 +282,46 @@ class TestConfirmEvents:
             confirm_events([], frame([1.0]))
         with pytest.raises(InvalidPriceError, match=r"others\[0\]"):
             confirm_events([], [frame([np.inf])])
+
+
+class TestCheckSources:
+    """A source against others: what confirms and what does not."""
+
+    PRICES = staticmethod(lambda seed: 1.0 + np.random.default_rng(seed).normal(0, 5e-4, 60))
+
+    def checked(self, own, *others):
+        """Return the report and the trusted frames, as of the last row."""
+        return check_sources(own, others, as_of=own.index[-1])
+
+    def test_another_source_lifts_a_rejection(self):
+        """It shows the same collapse and recovery."""
+        own, other = self.PRICES(0), self.PRICES(1)
+        own[30], other[30] = 0.7, 0.72
+
+        alone, _ = self.checked(frame(own))
+        confirmed, trusted = self.checked(frame(own), frame(other, "venue"))
+
+        assert (False, True) == (alone.passed, confirmed.passed)
+        assert 0.72 == trusted[0]["USDC"].iloc[30]
+
+    def test_a_copy_confirms_nothing(self):
+        """The same numbers under another name."""
+        own = self.PRICES(0)
+        own[30] = 0.7
+
+        report, trusted = self.checked(frame(own), frame(own, "the same files elsewhere"))
+
+        assert not report.passed
+        assert [] == trusted
+
+    def test_a_false_print_of_another_source_confirms_no_event(self):
+        """A real dip of 3 % here, a slip to 0.5 there."""
+        own, other = self.PRICES(0), self.PRICES(1)
+        own[30:33] -= 0.03
+        other[31] = 0.5
+        prices = frame(own)
+
+        _, trusted = self.checked(prices, frame(other, "venue"))
+        [event] = confirm_events(tr.detect_depegs(prices), trusted)
+
+        assert event.confirmed is False

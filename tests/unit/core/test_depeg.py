@@ -274,3 +274,48 @@ class TestAccruing:
         # ln(0.995 / 0.97) / -ln(0.9) years until the ratio is back at the recovery level, less the noise.
         assert 75 <= event.duration / timedelta(days=1) <= 100
         assert event.recovered_at is not None
+
+
+@pytest.mark.fault("F054")
+def test_the_switch_to_summer_time_changes_nothing():
+    """Local hours from another zone are the same instants: 23 hours of a day in March are 23 hours."""
+    utc = series([1.0, *[0.97] * 5, 1.0], start="2024-03-30T22:00")
+    local = utc.tz_convert("Europe/Berlin")
+
+    assert tr.detect_depegs(utc) == tr.detect_depegs(local)
+    assert 4 * HOUR == tr.detect_depegs(local)[0].duration
+
+
+@pytest.mark.fault("F055")
+def test_a_leap_day_is_a_day():
+    """28 February to 1 March of 2024 are two days apart."""
+    [event] = tr.detect_depegs(series([1.0, 0.97, 0.97, 0.97, 1.0], start="2024-02-27", freq="D"))
+
+    assert (pd.Timestamp("2024-02-28", tz="UTC"), pd.Timestamp("2024-03-01", tz="UTC")) == (event.start, event.end)
+    assert timedelta(days=2) == event.duration
+
+
+@pytest.mark.fault("F126")
+@pytest.mark.fault("F129")
+@pytest.mark.parametrize("peg", [1e-300, 1.0, tr.AccruingPeg(), tr.AccruingPeg(start=1e-300)])
+@pytest.mark.parametrize("prices", [[1e-300] * 30, [1.7e308] * 30, [1e-300, 1.7e308] * 15, [1.7e308, 1e-300] * 15])
+def test_prices_at_the_ends_of_the_range_of_floats(prices, peg):
+    """No warning, which would be an error here, and the stream agrees."""
+    index = pd.date_range("2024-01-01", periods=30, freq="h", tz="UTC")
+    observed = pd.Series(prices, index=index, name="X")
+    detector = tr.DepegDetector("X", peg=peg)
+
+    found = tr.detect_depegs(observed, peg=peg)
+
+    streamed = [event for time, price in observed.items() for event in detector.update(time, price)]
+    assert found == sorted(streamed + detector.finish(), key=lambda event: event.start)
+
+
+def test_the_first_day_of_the_largest_prices_has_a_median():
+    """Their sum is beyond the range of floats, their median is not."""
+    index = pd.date_range("2024-01-01", periods=25, freq="h", tz="UTC")
+    observed = pd.Series([1.6e308, 1.7e308] * 12 + [1.0e308], index=index, name="X")
+
+    [event] = tr.detect_depegs(observed, sample_span=HOUR, peg=tr.AccruingPeg())
+
+    assert pytest.approx(1.0 - 1.0 / 1.65, abs=1e-4) == event.severity

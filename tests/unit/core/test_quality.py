@@ -383,3 +383,53 @@ def test_usable_is_always_valid_and_nothing_is_deleted(values, random):
     rejected = set(report.flags.loc[report.flags["action"] == "reject", "time"])
     assert {time for time, price in last.items() if not np.isnan(price)} - set(usable.index[kept]) == rejected
     assert 0.0 <= report.scores["USDC"] <= 1.0
+
+
+def test_a_sample_of_a_thin_book_is_flagged():
+    """What is traded at exactly the limit, unknown volumes and coins without any are not."""
+    prices = calm(5)
+    volumes = pd.DataFrame({"usdc": [100_000.0, 99_999.0, 0.0, np.nan]}, index=prices.index[:4])
+
+    report = check(prices.to_frame().assign(DAI=1.0 + np.arange(5) / 1e4), volumes=volumes)
+
+    thin = report.flags[report.flags["check"] == "thin"]
+    assert [("USDC", prices.index[1], "flag"), ("USDC", prices.index[2], "flag")] == list(
+        zip(thin["asset"], thin["time"], thin["action"], strict=True)
+    )
+    assert "99,999 USD traded in 24 h" in thin["detail"].iloc[0]
+    assert report.passed
+    assert {"USDC": 0.6, "DAI": 1.0} == report.scores.to_dict()
+    assert [1.0, 0.5, 0.5, 1.0, 1.0] == report.sample_scores(prices)["USDC"].tolist()
+
+
+@pytest.mark.parametrize("volume", [-1.0, np.inf])
+def test_a_volume_that_cannot_be_is_refused(volume):
+    """With coin and time."""
+    prices = calm(3)
+    volumes = pd.DataFrame({"USDC": [1e6, volume, 1e6]}, index=prices.index)
+
+    with pytest.raises(ValueError, match=r"volumes must be finite and >= 0.* of USDC at 2024-01-01T01:00:00Z"):
+        check(prices, volumes=volumes)
+
+
+@pytest.mark.fault("F049")
+def test_a_series_that_stops_is_stale_and_says_when():
+    """A coin that was delisted."""
+    prices = calm(50).to_frame().join(calm(200, name="DAI", seed=1), how="outer")
+
+    report = check(prices)
+
+    assert ["USDC"] == report.stale
+    detail = report.flags.loc[report.flags["check"] == "stale"].iloc[0]
+    assert (prices["USDC"].last_valid_index(), "newest sample is 150.0 h old, accepted are 24 h") == (
+        detail["time"], detail["detail"],
+    )  # fmt: skip
+
+
+@pytest.mark.fault("F056")
+def test_an_asset_younger_than_the_frame_is_no_fault():
+    """Its first sample is where it starts."""
+    prices = calm(200).to_frame().join(calm(200, name="GHO", seed=1).iloc[150:], how="outer")
+
+    assert [] == findings(check(prices))
+    assert 1.0 == check(prices).scores["GHO"]

@@ -233,3 +233,15 @@ def test_it_is_frozen():
 
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         statistics.level = 0.5
+
+
+@pytest.mark.fault("F131")
+@pytest.mark.parametrize(("count", "upper"), [(0, 3.688879454), (1, 5.571643391), (50, 65.9184)])
+def test_no_event_and_an_event_every_week_both_have_an_upper_bound(count, upper):
+    """Never a rate of exactly 0 alone; the bounds are those of chi-square tables, chi2(0.975; 2 k + 2) / 2."""
+    events = [event(start=168 * k) for k in range(count)]
+
+    row = depeg_statistics(events, observed={"USDC": 1.0}).by_asset.loc["USDC"]
+
+    assert count == row["rate"]
+    assert upper == pytest.approx(row["rate_high"], rel=1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from datetime import UTC, datetime
 
@@ -104,3 +105,48 @@ def test_coins_of_ones_own_are_fetched(folder):
     assert 28 == result.fetched["EURX"]
     assert [] == events
     assert [] == result.document["data_quality"]["without_prices"]
+
+
+@pytest.mark.fault("F036")
+def test_what_the_store_has_of_another_source_confirms_events(folder, tmp_path):
+    """In the report, among the stored events, and in the alert; a copy of the same files says nothing."""
+    dip = ROWS.replace("0.9926", "0.9300").replace("0.9927", "0.9310").replace("0.9928", "0.9320")
+    for name in ("USDC", "DAI"):
+        (folder / f"{name}_1d.csv").write_text(dip)
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "USDC_1d.csv").write_text(dip.replace("0.99", "1.00").replace("0.93", "0.94"))
+    (other / "DAI_1d.csv").write_text(ROWS.replace("0.99", "1.00"))
+    vault = tr.Vault(1e6, [tr.Policy(c, c, 1e4, 0.5, 0.2) for c in ("USDC", "DAI")])
+
+    def events_of(result):
+        open_below = [e for e in result.document["depeg_events"] if e["is_open"] and e["direction"] == "below"]
+        return {e["asset"]: (e["confirmed"], e["local_to"]) for e in open_below}
+
+    with tr.open_store("memory://") as store:
+        alone = run(store, folder, vault)
+        run(store, copy, vault)
+        with_copy = run(store, folder, vault, seed=1)
+        run(store, other, vault)
+        confirmed = run(store, folder, vault, seed=2)
+        stored = {
+            e.asset: e.confirmed for e in store.load_events(source=tr.sources.CsvSource(folder).name) if e.is_open
+        }
+
+    name = tr.sources.CsvSource(folder).name
+    assert {"USDC": (None, None), "DAI": (None, None)} == events_of(alone) == events_of(with_copy)
+    assert {"USDC": (True, None), "DAI": (False, name)} == events_of(confirmed)
+    assert {"USDC": True, "DAI": False} == stored
+    assert [False, True] == [
+        s["is_copy"] for s in sorted(confirmed.document["inputs"]["other_sources"], key=lambda s: s["is_copy"])
+    ]
+    messages = {a["message"] for a in confirmed.document["risk_alerts"] if a["rule"] == "open_depeg"}
+    assert any("USDC" in m and "(confirmed by another source)" in m for m in messages)
+    assert any("DAI" in m and "(no other source shows it)" in m for m in messages)
+    assert all(
+        "(unconfirmed: one source)" in a["message"]
+        for a in alone.document["risk_alerts"]
+        if a["rule"] == "open_depeg"
+    )
