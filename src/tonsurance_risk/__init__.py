@@ -10,23 +10,29 @@ from tonsurance_risk.assets import STABLECOINS, get_asset
 from tonsurance_risk.core.alerts import Alert, Recommendation
 from tonsurance_risk.core.alignment import align_prices
 from tonsurance_risk.core.consensus import ConsensusPrices, confirm_events, consensus_prices
-from tonsurance_risk.core.correlation import (
-    CorrelationMatrix,
+from tonsurance_risk.core.contagion import (
+    co_depegs,
+    coin_clusters,
     contagion_pairs,
-    correlation_matrix,
-    correlation_windows,
+    pairs_by_risk_level,
+    tail_dependence,
 )
+from tonsurance_risk.core.correlation import CorrelationMatrix, PsdRepair
 from tonsurance_risk.core.depeg import detect_depegs, events_to_frame
 from tonsurance_risk.core.detector import DepegDetector
 from tonsurance_risk.core.measures import expected_shortfall, value_at_risk
 from tonsurance_risk.core.portfolio import PortfolioMetrics, portfolio_metrics
 from tonsurance_risk.core.quality import QualityReport, QualityRules, check_prices
+from tonsurance_risk.core.regimes import RegimeChange, correlation_regime_change
+from tonsurance_risk.core.result_checks import check_correlation, check_events
 from tonsurance_risk.core.returns import log_returns
 from tonsurance_risk.core.scenarios import builtin_scenarios, sample_scenarios, scenarios_from_events
+from tonsurance_risk.core.sensitivity import CorrelationSensitivity, correlation_sensitivity
 from tonsurance_risk.core.simulation import LossSample, adaptive_simulation_count, simulate_losses
 from tonsurance_risk.core.statistics import DepegStatistics, depeg_statistics
 from tonsurance_risk.core.stress import StressResult, stress_test
 from tonsurance_risk.core.volatility import estimate_volatility
+from tonsurance_risk.core.windows import correlation_matrix, correlation_windows, rolling_correlation
 from tonsurance_risk.errors import InsufficientDataError, InvalidPriceError, RiskError, UnknownAssetError
 from tonsurance_risk.inputs import KnownDepeg, known_depegs, read_vault, sample_vault
 from tonsurance_risk.model import (
@@ -52,6 +58,7 @@ __all__ = [
     "Asset",
     "ConsensusPrices",
     "CorrelationMatrix",
+    "CorrelationSensitivity",
     "DepegDetector",
     "DepegEvent",
     "DepegStatistics",
@@ -63,9 +70,11 @@ __all__ = [
     "LossSample",
     "Policy",
     "PortfolioMetrics",
+    "PsdRepair",
     "QualityReport",
     "QualityRules",
     "Recommendation",
+    "RegimeChange",
     "RiskError",
     "RiskReport",
     "RunResult",
@@ -78,11 +87,17 @@ __all__ = [
     "align_prices",
     "assess",
     "builtin_scenarios",
+    "check_correlation",
+    "check_events",
     "check_prices",
+    "co_depegs",
+    "coin_clusters",
     "confirm_events",
     "consensus_prices",
     "contagion_pairs",
     "correlation_matrix",
+    "correlation_regime_change",
+    "correlation_sensitivity",
     "correlation_windows",
     "depeg_statistics",
     "detect_depegs",
@@ -94,8 +109,10 @@ __all__ = [
     "known_depegs",
     "log_returns",
     "open_store",
+    "pairs_by_risk_level",
     "portfolio_metrics",
     "read_vault",
+    "rolling_correlation",
     "run_daily",
     "sample_scenarios",
     "sample_vault",
@@ -105,5 +122,6 @@ __all__ = [
     "sources",
     "storage",
     "stress_test",
+    "tail_dependence",
     "value_at_risk",
 ]

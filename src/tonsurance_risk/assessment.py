@@ -21,7 +21,8 @@ from tonsurance_risk.core.comparison import (
     valid_history,
 )
 from tonsurance_risk.core.consensus import check_sources, confirm_events
-from tonsurance_risk.core.correlation import CorrelationMatrix, contagion_pairs, correlation_windows
+from tonsurance_risk.core.contagion import contagion_pairs
+from tonsurance_risk.core.correlation import CorrelationMatrix
 from tonsurance_risk.core.depeg import detect_depegs
 from tonsurance_risk.core.portfolio import portfolio_metrics
 from tonsurance_risk.core.prices import peg_of, peg_reference, valid_index, valid_prices
@@ -30,6 +31,7 @@ from tonsurance_risk.core.scenarios import builtin_scenarios
 from tonsurance_risk.core.simulation import MOST_SIMULATIONS, adaptive_simulation_count, simulate_losses
 from tonsurance_risk.core.stress import stress_test
 from tonsurance_risk.core.volatility import estimate_volatility
+from tonsurance_risk.core.windows import correlation_windows
 from tonsurance_risk.errors import GranularityError, InsufficientDataError
 from tonsurance_risk.model import (
     BTC,

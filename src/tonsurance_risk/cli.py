@@ -128,7 +128,7 @@ def daily(
 
 _Place = Annotated[
     str | None,
-    typer.Argument(metavar="SOURCE", help="sample, csv:FOLDER, or a file ASSET_1h.csv or ASSET_1d.csv."),
+    typer.Argument(metavar="SOURCE", help="sample, a folder of prices, or a file ASSET_1h.csv or ASSET_1d.csv."),
 ]
 _PlaceOrName = Annotated[
     str | None,
@@ -219,6 +219,8 @@ def _gathered(
     if place is not None and source is not None:
         raise SettingsError(f"give SOURCE or --source, found both {place!r} and {source!r}", observed=source)
     name = place or source or "sample"
+    if Path(name).is_dir():
+        name = f"csv:{name}"
     if not name.startswith("csv:") and (name.endswith(".csv") or Path(name).is_file()):
         return prices_from_file(name, interval and interval.value, assets)
     return prices_from_source(_source(name, "SOURCE must be sample, csv:FOLDER or a CSV file"), step, assets)

@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import attrs
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -156,7 +157,21 @@ class TestWhereFrom:
         assert ["b"] == found["other_sources"]
         said = {e["asset"]: (e["confirmed"], e["local_to"]) for e in found["events"]}
         assert {"USDC": (True, None), "DAI": (None, None), "LUSD": (False, "a")} == said
-        assert all(what in printed.out for what in ("yes", "one source", "local to a"))
+        assert all(what in printed.out for what in ("yes", "-", "local to a"))
+
+    def test_a_print_of_two_sources_is_none_of_one_coin_that_is_asked_for(self, detect):
+        """All coins of the other source are looked at."""
+        times = pd.date_range("2024-03-01", periods=60, freq="h", tz="UTC")
+        with tr.open_store("sqlite:///risk.db") as store:
+            for number, source in enumerate("ab"):
+                noise = np.random.default_rng(number).normal(0, 3e-4, (60, 5))
+                frame = pd.DataFrame(1.0 + noise, index=times, columns=["USDC", "USDT", "DAI", "USDP", "GHO"])
+                frame.iloc[30:33] -= 0.04
+                store.save_prices(frame, source=source, step="1h")
+
+        for asked in ([], ["--assets", "USDC"], ["--assets", "USDC,DAI"]):
+            found = document(detect("--db", "sqlite:///risk.db", "--source", "a", "--json", *asked))
+            assert [] == found["events"]
 
     def test_coins_not_asked_for_serve_the_checks(self, detect, folder):
         """Prints that all coins of a source share are known by the others, also when one coin is asked for."""
@@ -242,8 +257,10 @@ class TestOutput:
         """Events, what was searched, what the checks kept out, what was not read."""
         printed = detect("csv:prices").out
 
-        assert "2024-03-01T07:00:00Z" in printed
-        assert "5.00%" in printed
+        assert ["│ USDC │ below│ 2024-03-01 07:00│ 3    │ 0.9500 │ 5.00%   │ back│ -        │"] == [
+            line for line in printed.splitlines() if "07:00" in line
+        ]
+        assert printed == detect("prices").out
         assert "2 event(s) in 43 samples of 2 coin(s), 1 rejected by the checks" in printed
         assert "USDCUSDT_1h.csv (quoted in USDT, not in USD)" in printed
         assert "0 event(s)" in detect("csv:prices", "--assets", "DAI").out
@@ -334,7 +351,7 @@ class TestExitCodes:
             (["prices/USDC_1d.csv", "--assets", "DAI"], "holds USDC, not DAI"),
             (["prices/EURS_1h.csv"], "there is no file"),
             (["notes.txt"], "its name ends with '.txt'"),
-            (["prices"], "SOURCE must be sample, csv:FOLDER or a CSV file, found 'prices'"),
+            (["nothing"], "SOURCE must be sample, csv:FOLDER or a CSV file, found 'nothing'"),
             (["csv:missing"], "does not exist"),
             (["csv:prices", "--source", "sample"], "give SOURCE or --source"),
             (["csv:prices", "--assets", "GHO"], "no file GHO_1h.csv"),

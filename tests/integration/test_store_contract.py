@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tonsurance_risk.core.correlation import CorrelationMatrix, correlation_matrix
+from tonsurance_risk.core.correlation import CorrelationMatrix
+from tonsurance_risk.core.windows import correlation_matrix
 from tonsurance_risk.errors import InvalidPriceError, StorageError
 from tonsurance_risk.model import DepegEvent, Scenario
 from tonsurance_risk.ports import Store, WriteResult

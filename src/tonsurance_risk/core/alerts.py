@@ -107,7 +107,7 @@ class Findings:
 _CONFIRMATION = {
     True: "confirmed by another source",
     False: "no other source shows it",
-    None: "unconfirmed: one source",
+    None: "unconfirmed",
 }
 
 

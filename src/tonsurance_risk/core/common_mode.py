@@ -11,8 +11,9 @@ import attrs
 import numpy as np
 import pandas as pd
 
-from tonsurance_risk.assets import NOT_COINS_ON_PEG, RESERVE_GROUPS, own_peg
-from tonsurance_risk.model import BoolArray, FixedPeg, FloatArray, IntArray
+from tonsurance_risk.assets import NOT_COINS_ON_PEG, RESERVE_GROUPS
+from tonsurance_risk.core.prices import peg_of
+from tonsurance_risk.model import BoolArray, FixedPeg, FloatArray, IntArray, PegLike
 
 FINDING = ["asset", "time", "price", "check", "action", "detail"]
 Action = Literal["reject", "flag"]
@@ -110,15 +111,38 @@ class _Together:
 
 @attrs.frozen
 class _Run:
-    """The samples of one coin that are away with the print, and whether it was seen to come back."""
+    """The samples of one coin that are away with the print, and whether it was seen to come back.
+
+    `before` and `after` are the samples beside them that the print covers in part: one or none each.
+    """
 
     coin: int
     rows: IntArray
+    before: IntArray
+    after: IntArray
     returned: bool
+
+    def within(self, shared: IntArray) -> IntArray:
+        """Return the rows at which the print is shared, and the bar beside them on either side.
+
+        A coin that is away for longer than a bar beside the print has a move of its own there.
+        """
+        inside = np.flatnonzero(np.isin(self.rows, shared))
+        if not len(inside):
+            return inside
+        first, last = int(inside[0]), int(inside[-1])
+        left = self.before if first == 0 else self.rows[:first]
+        right = self.after if last == len(self.rows) - 1 else self.rows[last + 1 :]
+        beside = [part if len(part) == 1 else part[:0] for part in (left, right)]
+        return np.concatenate([beside[0], self.rows[first : last + 1], beside[1]])
 
 
 def check_moves(
-    columns: Sequence[Column], index: pd.DatetimeIndex, confirming: Sequence[pd.DataFrame], limits: MoveLimits
+    columns: Sequence[Column],
+    index: pd.DatetimeIndex,
+    confirming: Sequence[pd.DataFrame],
+    limits: MoveLimits,
+    peg: PegLike = None,
 ) -> None:
     """Note spikes and common-mode prints; `confirming` are the frames of independent sources.
 
@@ -139,7 +163,7 @@ def check_moves(
         for move in common.get(column.asset, ()):
             k = int(np.searchsorted(column.rows, move.at))
             what = _judged(column.times[k], move, sources, limits, 0.0)
-            if what[0] == "reject" and _off_peg_before(column.asset, move, limits):
+            if what[0] == "reject" and _off_peg_before(column.asset, move, limits, peg):
                 what = "flag", f"{what[1]}, from a level that is off its peg by itself"
             if k not in shared or what[0] == "reject":
                 shared[k] = what
@@ -167,9 +191,9 @@ def _shows_half(source: pd.Series, time: pd.Timestamp, limits: MoveLimits, move:
     return bool(((nearby - move.level) * np.sign(move.away) >= abs(move.away) / 2.0).any())
 
 
-def _off_peg_before(asset: str, move: Move, limits: MoveLimits) -> bool:
+def _off_peg_before(asset: str, move: Move, limits: MoveLimits, peg: PegLike) -> bool:
     """Return whether the level is off the peg already, on the side of the move: the depeg is not the print's."""
-    match own_peg(asset):
+    match peg_of(asset, peg):
         case FixedPeg(price):
             return bool(np.sign(move.away) * (move.level / price - 1.0) >= limits.common_off_peg)
         case _:
@@ -246,7 +270,8 @@ def find_common_mode(
     The run of a member is the stretch in which it is at least half of the print away. A coin that goes further
     than the print in its run moves by itself and is no member; nor is one whose run lasts longer than a print
     may. The members that are left must still be enough. A run at the very beginning has no level before it, so
-    nobody knows how long it lasted, and it counts as not returned.
+    nobody knows how long it lasted, and it counts as not returned. Of each run only the rows at which enough coins
+    are away at once, and one bar beside them, belong to the print: the rest is a depeg of that coin.
 
     The cost is that of a median of windows; the rest grows with the rows at which coins move together.
     """
@@ -324,10 +349,25 @@ def _runs_that_count(
     runs = [run for coin in coins for run in _runs_of(coin, episode, level, shift, times, limits)]
     certain = _rows_of([run for run in runs if run.returned], episode, groups)
     possible = _rows_of(runs, episode, groups)
+    kept = []
     for run in runs:
         returned = run.returned and bool(np.isin(run.rows, certain).any())
         if returned or np.isin(run.rows, possible).any():
-            yield attrs.evolve(run, returned=returned)
+            kept.append(attrs.evolve(run, returned=returned))
+    shared = _shared_rows(kept, shift, groups)
+    for run in kept:
+        yield attrs.evolve(run, rows=run.within(shared))
+
+
+def _shared_rows(runs: Sequence[_Run], shift: FloatArray, groups: IntArray) -> IntArray:
+    """Return the rows at which enough coins are away at once."""
+    if not runs:
+        return np.empty(0, dtype=np.int64)
+    begin, end = min(run.rows[0] for run in runs), max(run.rows[-1] for run in runs) + 1
+    away = np.zeros((end - begin, shift.shape[1]), dtype=bool)
+    for run in runs:
+        away[run.rows - begin, run.coin] = True
+    return np.asarray(begin + np.flatnonzero(_enough(away, ~np.isnan(shift[begin:end]), groups)))
 
 
 def _rows_of(runs: Sequence[_Run], episode: _Together, groups: IntArray) -> IntArray:
@@ -372,11 +412,13 @@ def _runs_of(
         last = int(back[after]) - 1 if after < len(back) else len(samples) - 1
         has_end = last + 1 < len(samples)
         lasted = times[samples[last + has_end]] - times[samples[first]]
-        if own[first : last + 1].any() or lasted > limits.common_return:
+        # Behind a gap longer than a print may last nobody knows when the coin came back.
+        unseen = has_end and times[samples[last + 1]] - times[samples[last]] > limits.common_return
+        if own[first : last + 1].any() or (lasted > limits.common_return and not unseen):
             continue
-        begin = first - int(first > 0 and beside[first - 1])
-        end = last + int(has_end and beside[last + 1])
-        returned = has_end and first > 0
+        left = samples[first - int(first > 0 and beside[first - 1]) : first]
+        right = samples[last + 1 : last + 1 + int(has_end and beside[last + 1])]
+        returned = has_end and first > 0 and not unseen
         if returned:
             # Not only to a level that has followed the move: to where the price was, or to the level where a
             # price is on the other side of it.
@@ -385,7 +427,7 @@ def _runs_of(
             returned = bool(abs(home[1] / home[0] - 1.0) < _BACK * size)
             if not returned and times[samples[-1]] - times[samples[first]] > limits.common_return:
                 continue
-        yield _Run(coin, samples[begin : end + 1], returned)
+        yield _Run(coin, samples[first : last + 1], left, right, returned)
 
 
 def _samples_near(samples: IntArray, rows: IntArray, times: pd.DatetimeIndex, reach: timedelta) -> IntArray:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tonsurance_risk.assets import canonical
 from tonsurance_risk.core.alignment import align_prices, positive_step, prices_at
-from tonsurance_risk.core.prices import peg_reference, valid_prices
+from tonsurance_risk.core.prices import peg_reference, ticks_of, valid_prices
 from tonsurance_risk.core.quality import QualityReport, check_prices
 from tonsurance_risk.model import BoolArray, DepegEvent, FloatArray, PegLike, iso, span, within
 
@@ -26,8 +26,8 @@ AGREEMENT = 0.005
 
 
 COPY_SHARE, COPY_SAMPLES = 0.99, 20
-"""Two series are one when this share of at least so many common samples are equal to the last digit: independent
-venues agree that often only in series that hardly move, which confirm no depeg."""
+"""Two series are one when this share of at least so many common samples is equal to the last digit. Only samples
+that moved count: venues that round to a cent agree nearly always, and differ in the depeg."""
 
 
 @attrs.frozen
@@ -233,12 +233,24 @@ def check_sources(
     quality : QualityReport
         Of `prices`, see `check_prices`.
     trusted : list of DataFrame
-        The usable part of each other source, for `confirm_events`: a print must not confirm an event.
+        The usable part of each other source, for `confirm_events`: a print must not confirm an event. What may be
+        a common-mode print there is left out as well, with the sample on either side: nobody knows yet.
     """
     independent = [other for other in others if not is_copy(prices, other)]
     quality = check_prices(prices, as_of=as_of, others=independent, peg=peg)
-    trusted = [check_prices(other, as_of=as_of, others=[prices], peg=peg).usable(other) for other in independent]
-    return quality, trusted
+    return quality, [_trusted(other, prices, as_of, peg) for other in independent]
+
+
+def _trusted(other: pd.DataFrame, prices: pd.DataFrame, as_of: datetime, peg: PegLike) -> pd.DataFrame:
+    report = check_prices(other, as_of=as_of, others=[prices], peg=peg)
+    usable = report.usable(other)
+    perhaps = report.flags[(report.flags["check"] == "common_mode") & (report.flags["action"] == "flag")]
+    for asset, rows in perhaps.groupby("asset"):
+        doubtful = usable.index.isin(rows["time"])
+        doubtful[1:] |= doubtful[:-1].copy()
+        doubtful[:-1] |= usable.index.isin(rows["time"])[1:]
+        usable.loc[doubtful, asset] = np.nan
+    return usable
 
 
 def is_copy(prices: pd.DataFrame, other: pd.DataFrame) -> bool:
@@ -257,8 +269,9 @@ def is_copy(prices: pd.DataFrame, other: pd.DataFrame) -> bool:
     (True, False, False)
     """
     own, theirs = prices.align(other, join="inner")
-    common = int((own.notna() & theirs.notna()).to_numpy().sum())
-    return common >= COPY_SAMPLES and int((own == theirs).to_numpy().sum()) >= COPY_SHARE * common
+    moved = (own.notna() & theirs.notna() & ((own.diff() != 0.0) | (theirs.diff() != 0.0))).to_numpy()
+    equal = (own == theirs).to_numpy() & moved
+    return bool(moved.sum() >= COPY_SAMPLES and equal.sum() >= COPY_SHARE * moved.sum())
 
 
 @attrs.frozen
@@ -277,8 +290,10 @@ class _Deviations:
             if asset not in frame.columns or (vendor is not None and vendor == event.source):
                 continue
             times, ratio = self._ratio(position, asset)
-            first = times.searchsorted(event.start - step, side="left")
-            last = times.searchsorted(event.end + step, side="right")
+            ends = pd.DatetimeIndex([event.start - step, event.end + step])
+            begin, end = ticks_of(ends, times).tolist()
+            ticks = ticks_of(times, ends)
+            first, last = np.searchsorted(ticks, begin, side="left"), np.searchsorted(ticks, end, side="right")
             if first < last:
                 nearby = ratio[first:last]
                 yield float(1.0 - nearby.min() if event.direction == "below" else nearby.max() - 1.0)

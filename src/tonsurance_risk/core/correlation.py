@@ -1,45 +1,67 @@
-"""Correlation of returns: windows, intervals, repair and factorisation."""
+"""A correlation matrix with what each entry rests on: intervals, repair and factor."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal, TypeAlias
 
 import attrs
 import numpy as np
 import pandas as pd
-from scipy import special
 
 from tonsurance_risk.assets import canonical
-from tonsurance_risk.core.prices import valid_prices
+from tonsurance_risk.core.association import METHODS, Method, normal_interval
+from tonsurance_risk.core.bootstrap import BootstrapIntervals
 from tonsurance_risk.core.psd import PSD_TOLERANCE, lower_factor, nearest_correlation
-from tonsurance_risk.core.returns import log_returns
-from tonsurance_risk.errors import InsufficientDataError, InvalidPriceError
 from tonsurance_risk.model import (
-    BTC,
     BoolArray,
     FloatArray,
     IntArray,
     as_utc,
-    iso,
     iso_or_none,
     read_only,
     text,
     unique,
-    whole,
-    within,
 )
 
-CONSTANT_RANGE = 1e-12
-"""A series whose max - min over the common rows is at most this has no correlation."""
-NORMAL_95 = float(special.ndtri(0.975))
-LONGEST_WINDOW = 36_500
-"""Days; a hundred years."""
 RISK_LEVELS = ((0.9, "CRITICAL"), (0.8, "HIGH"), (0.7, "ELEVATED"))
 """Lower bounds of the correlation; below all of them, and for defaults, NORMAL."""
 
 _SAME = attrs.cmp_using(eq=np.array_equal)
+
+
+@attrs.frozen
+class PsdRepair:
+    """What the repair of a correlation matrix changed.
+
+    Parameters
+    ----------
+    matrix : CorrelationMatrix
+        The nearest positive semi-definite one.
+    distance : float
+        Frobenius norm of the change.
+    smallest_eigenvalue : float
+        Of the matrix before.
+    changes : DataFrame
+        A row a changed pair, the most changed first: asset_1, asset_2, before, after, change.
+    """
+
+    matrix: CorrelationMatrix
+    distance: float
+    smallest_eigenvalue: float
+    changes: pd.DataFrame = attrs.field(repr=False, eq=attrs.cmp_using(eq=pd.DataFrame.equals))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return distance, smallest eigenvalue and changes in JSON types."""
+        return {
+            "distance": self.distance,
+            "smallest_eigenvalue": self.smallest_eigenvalue,
+            "changes": self.changes.to_dict("records"),
+        }
+
+
+Interval: TypeAlias = Literal["fisher", "bootstrap"]
 
 
 def _symbols(assets: Iterable[str]) -> tuple[str, ...]:
@@ -80,6 +102,14 @@ class CorrelationMatrix:
         Length of the window.
     as_of : datetime, optional
         End of the window.
+    method : {"pearson", "spearman", "kendall", "exponential", "ledoit_wolf"}
+        The estimator.
+    effective : ndarray of shape (n_assets, n_assets), optional
+        How many equally weighted rows the common rows are worth, where they are weighted.
+    shrinkage : float, optional
+        The share of the identity in a shrunk matrix.
+    bootstrap : BootstrapIntervals, optional
+        Intervals that hold for returns that are neither normal nor independent, where they were asked for.
     """
 
     assets: tuple[str, ...] = attrs.field(converter=_symbols)
@@ -88,6 +118,12 @@ class CorrelationMatrix:
     is_default: BoolArray = attrs.field(converter=_marks, eq=_SAME, repr=False)
     window_days: int | None = None
     as_of: pd.Timestamp | None = attrs.field(default=None, converter=_instant)
+    method: Method = attrs.field(default="pearson", validator=attrs.validators.in_(METHODS), kw_only=True)
+    effective: FloatArray | None = attrs.field(
+        default=None, converter=attrs.converters.optional(_floats), eq=_SAME, repr=False, kw_only=True
+    )
+    shrinkage: float | None = attrs.field(default=None, kw_only=True)
+    bootstrap: BootstrapIntervals | None = attrs.field(default=None, repr=False, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         unique(self.assets, "assets of a correlation matrix")
@@ -161,6 +197,8 @@ class CorrelationMatrix:
             values=self.values[grid],
             observations=self.observations[grid],
             is_default=self.is_default[grid],
+            effective=None if self.effective is None else self.effective[grid],
+            bootstrap=None if self.bootstrap is None else self.bootstrap.select(at),
         )
 
     def to_frame(self) -> pd.DataFrame:
@@ -168,48 +206,90 @@ class CorrelationMatrix:
         return pd.DataFrame(self.values, index=list(self.assets), columns=list(self.assets))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the window and the pairs in JSON types."""
+        """Return the window and the pairs in JSON types, with the bootstrap intervals where there are any."""
+        interval: Interval = "fisher" if self.bootstrap is None else "bootstrap"
         return {
             "window_days": self.window_days,
             "as_of": iso_or_none(self.as_of),
+            "method": self.method,
+            "shrinkage": self.shrinkage,
             "assets": list(self.assets),
-            "pairs": self.pairs().to_dict("records"),
+            **self.interval_method(interval),
+            "pairs": self.pairs(interval=interval).to_dict("records"),
         }
 
-    def pairs(self) -> pd.DataFrame:
+    def interval_method(self, interval: Interval) -> dict[str, Any]:
+        """Return how the intervals of `pairs` are made, in JSON types."""
+        if interval == "fisher" or self.bootstrap is None:
+            return {"interval": {"method": "fisher", "level": 0.95}}
+        made = self.bootstrap
+        return {
+            "interval": {
+                "method": "symmetric block bootstrap-t",
+                "level": 0.95,
+                "n_resamples": made.n_resamples,
+                "block_length": made.block_length,
+                "seed": made.seed,
+            }
+        }
+
+    def pairs(self, *, interval: Interval = "fisher") -> pd.DataFrame:
         """Return a table with a row a pair.
+
+        Parameters
+        ----------
+        interval : {"fisher", "bootstrap"}
+            Which intervals low and high are; the bootstrap is asked for where the matrix is estimated.
 
         Returns
         -------
         DataFrame
             ``asset_1 < asset_2`` by code point, correlation, observations, low, high, is_default, risk_level.
-            low and high are the 95 % interval of Fisher, ``tanh(atanh(r) -+ 1.96 / sqrt(n - 3))``, which
-            assumes independent normal returns. A default pair and one of n <= 3 have -1 and 1;
-            |r| = 1 at n > 3 has low = high = r.
+            Fisher's 95 % interval, ``tanh(atanh(r) -+ 1.96 / sqrt(n - 3))``, assumes independent normal returns:
+            on t(3) it covers 61 % at n = 250. A default pair and one of n <= 3 have -1 and 1; |r| = 1 at n > 3 has
+            low = high = r. For Spearman the variance is 1.06 / (n - 3), for Kendall 0.437 / (n - 4), with weights
+            n is the effective number of rows, and for a shrunk matrix the interval is that of the sample
+            correlation.
+
+        Raises
+        ------
+        ValueError
+            If the bootstrap is asked for and the matrix was made without.
 
         References
         ----------
         R. A. Fisher, "On the 'probable error' of a coefficient of correlation deduced from a small sample",
-        Metron 1 (1921) 3-32.
+        Metron 1 (1921) 3-32. E. C. Fieller, H. O. Hartley, E. S. Pearson, "Tests for rank correlation
+        coefficients I", Biometrika 44 (1957) 470-481.
         """
         order = sorted(range(len(self.assets)), key=lambda i: self.assets[i])
         first, second = np.triu_indices(len(order), k=1)
         i, j = np.array(order, dtype=int)[first], np.array(order, dtype=int)[second]
-        r, n, default = self.values[i, j], self.observations[i, j], self.is_default[i, j]
-        low, high = _fisher_interval(r, n, default)
+        r, default = self.values[i, j], self.is_default[i, j]
+        low, high = self._ends(interval, i, j)
         conditions = [~default & (r >= bound) for bound, _ in RISK_LEVELS]
         return pd.DataFrame(
             {
                 "asset_1": [self.assets[k] for k in i],
                 "asset_2": [self.assets[k] for k in j],
                 "correlation": r,
-                "observations": n,
+                "observations": self.observations[i, j],
                 "low": low,
                 "high": high,
                 "is_default": default,
                 "risk_level": np.select(conditions, [name for _, name in RISK_LEVELS], "NORMAL").tolist(),
             }
         )
+
+    def _ends(self, interval: Interval, i: IntArray, j: IntArray) -> tuple[FloatArray, FloatArray]:
+        if interval not in ("fisher", "bootstrap"):
+            raise ValueError(f"interval must be 'fisher' or 'bootstrap', found {interval!r}")
+        if interval == "fisher":
+            n = self.observations if self.effective is None else self.effective
+            return normal_interval(self.method, self.values[i, j], n[i, j], self.is_default[i, j], self.shrinkage)
+        if self.bootstrap is None:
+            raise ValueError("interval='bootstrap' needs a matrix that was estimated with bootstrap=, found none")
+        return self.bootstrap.low[i, j], self.bootstrap.high[i, j]
 
     def nearest_psd(self) -> tuple[CorrelationMatrix, float]:
         """Return the nearest correlation matrix that is positive semi-definite, and its distance.
@@ -219,12 +299,13 @@ class CorrelationMatrix:
         matrix : CorrelationMatrix
             This one when its smallest eigenvalue is at least -1e-10.
         distance : float
-            Frobenius norm of the change, 0.0 when unchanged.
+            Frobenius norm of the change, 0.0 when unchanged; `repair` says which pairs changed.
 
         Notes
         -----
         Alternating projections onto the positive semi-definite matrices and onto those of unit diagonal,
-        with Dykstra's correction, algorithm 3.3 of the reference.
+        with Dykstra's correction, algorithm 3.3 of the reference. The repaired matrix has no bootstrap
+        intervals: they are those of the estimates.
 
         References
         ----------
@@ -234,7 +315,30 @@ class CorrelationMatrix:
         if not len(self.assets) or np.linalg.eigvalsh(self.values)[0] >= -PSD_TOLERANCE:
             return self, 0.0
         values = nearest_correlation(self.values)
-        return attrs.evolve(self, values=values), float(np.linalg.norm(values - self.values))
+        return attrs.evolve(self, values=values, bootstrap=None), float(np.linalg.norm(values - self.values))
+
+    def repair(self) -> PsdRepair:
+        """Return `nearest_psd` with what it changed.
+
+        Examples
+        --------
+        >>> names = ["DAI", "USDC", "USDT"]
+        >>> table = pd.DataFrame([[1, 0.9, 0], [0.9, 1, 0.9], [0, 0.9, 1.0]], index=names, columns=names)
+        >>> repair = CorrelationMatrix.from_frame(table).repair()
+        >>> round(repair.distance, 4), round(repair.smallest_eigenvalue, 4)
+        (0.3468, -0.2728)
+        >>> repair.changes[["asset_1", "asset_2", "before", "after"]].round(4).values.tolist()
+        [['DAI', 'USDC', 0.9, 0.7434], ['USDC', 'USDT', 0.9, 0.7434], ['DAI', 'USDT', 0.0, 0.1053]]
+        """
+        matrix, distance = self.nearest_psd()
+        pairs = self.pairs()[["asset_1", "asset_2"]]
+        changes = pairs.assign(before=self.pairs()["correlation"], after=matrix.pairs()["correlation"])
+        changes["change"] = changes["after"] - changes["before"]
+        changes = changes[changes["change"] != 0.0].sort_values(
+            "change", key=np.abs, ascending=False, kind="stable"
+        )
+        smallest = float(np.linalg.eigvalsh(self.values)[0]) if self.assets else 1.0
+        return PsdRepair(matrix, distance, smallest, changes.reset_index(drop=True))
 
     def cholesky(self) -> FloatArray:
         """Return a lower triangular L with ``L @ L.T`` equal to the matrix, or to its nearest PSD repair.
@@ -245,240 +349,3 @@ class CorrelationMatrix:
             Its diagonal is non-negative; a singular matrix has zeros on it.
         """
         return lower_factor(self.nearest_psd()[0].values)
-
-
-def correlation_matrix(
-    returns: pd.DataFrame, *, min_observations: int = 20, default: float = 0.0
-) -> CorrelationMatrix:
-    """Return the Pearson correlation of returns over pairwise complete observations.
-
-    Parameters
-    ----------
-    returns : DataFrame of shape (n_times, n_assets)
-        NaN where there is none.
-    min_observations : int
-        A pair with fewer common rows takes `default`, and is marked so; at least 2.
-    default : float
-        In [-1, 1].
-
-    Returns
-    -------
-    CorrelationMatrix
-        A pair with a series whose max - min over the common rows is at most 1e-12 takes `default` as well.
-        The diagonal is 1 and never default.
-
-    Raises
-    ------
-    InsufficientDataError
-        With fewer than two rows.
-    InvalidPriceError
-        If a return is text or infinite.
-
-    Notes
-    -----
-    One masked matrix product gives the sums of all pairs, O(n_times n_assets^2). Columns are centred at their
-    median and scaled first; a pair whose sums would still cancel is done again in two passes.
-
-    Examples
-    --------
-    >>> returns = pd.DataFrame({"USDC": [0.01, 0.02, 0.03], "DAI": [0.02, 0.04, 0.06]})
-    >>> round(correlation_matrix(returns, min_observations=3).get("USDC", "DAI"), 12)
-    1.0
-    """
-    if isinstance(returns, pd.DataFrame) and len(returns) < 2:
-        raise InsufficientDataError(
-            f"a correlation needs at least 2 rows of returns, found {len(returns)}",
-            observed=len(returns),
-            required=2,
-        )
-    return _estimated(returns, min_observations, default)
-
-
-def correlation_windows(
-    prices: pd.DataFrame,
-    *,
-    windows: Iterable[int] = (30, 90, 365),
-    as_of: datetime | None = None,
-    min_observations: int = 20,
-    default: float = 0.0,
-) -> dict[int, CorrelationMatrix]:
-    """Return the correlation matrix of log returns for several look-back windows.
-
-    Parameters
-    ----------
-    prices : DataFrame of shape (n_times, n_assets)
-        [USD]
-    windows : iterable of int
-        Days; a window of d days holds the prices with ``as_of - d days < time <= as_of``.
-    as_of : datetime, optional
-        The last stamp when not given.
-    min_observations, default
-        As in `correlation_matrix`.
-
-    Returns
-    -------
-    dict of int to CorrelationMatrix
-
-    Raises
-    ------
-    InsufficientDataError
-        If a window holds no or one row; it is named.
-    """
-    frame = valid_prices(prices)
-    if not isinstance(windows, Iterable):
-        raise ValueError(f"windows must be several numbers of days, found {windows!r}")
-    days = tuple(whole(window, "windows", 1, LONGEST_WINDOW) for window in windows)
-    if not len(frame):
-        raise InsufficientDataError("correlation windows need prices, found no rows", observed=0, required=2)
-    end = frame.index[-1] if as_of is None else as_utc(as_of, "as_of")
-    known = frame.loc[:end]
-    returns = log_returns(known) if len(known) > 1 else None
-    matrices: dict[int, CorrelationMatrix] = {}
-    for window in days:
-        rows = int((known.index > end - timedelta(days=window)).sum())
-        if returns is None or rows < 2:
-            raise InsufficientDataError(
-                f"the {window}-day window up to {iso(end)} holds {rows} row(s) of prices, at least 2 are needed",
-                time=end,
-                observed=rows,
-                required=2,
-            )
-        # The first return of a window needs a price before it; of two rows one return is left, all default.
-        matrix = _estimated(returns.iloc[len(returns) + 1 - rows :], min_observations, default)
-        matrices[window] = attrs.evolve(matrix, window_days=window, as_of=end)
-    return matrices
-
-
-def contagion_pairs(matrix: CorrelationMatrix, threshold: float = 0.8) -> pd.DataFrame:
-    """Return the pairs of coins whose correlation is at least `threshold`, strongest first.
-
-    Parameters
-    ----------
-    matrix : CorrelationMatrix
-        Coins, and BTC perhaps.
-    threshold : float
-        In [-1, 1].
-
-    Returns
-    -------
-    DataFrame
-        The columns of `CorrelationMatrix.pairs`. BTC and default pairs are left out.
-
-    Raises
-    ------
-    ValueError
-        If the threshold is not in [-1, 1].
-
-    Examples
-    --------
-    >>> table = pd.DataFrame([[1.0, 0.85], [0.85, 1.0]], index=["DAI", "USDC"], columns=["DAI", "USDC"])
-    >>> contagion_pairs(CorrelationMatrix.from_frame(table))[["asset_1", "asset_2", "risk_level"]].values.tolist()
-    [['DAI', 'USDC', 'HIGH']]
-    """
-    bound = within(threshold, "threshold", -1.0, 1.0)
-    if not isinstance(matrix, CorrelationMatrix):
-        raise ValueError(f"matrix must be a CorrelationMatrix, found {type(matrix).__name__}")
-    pairs = matrix.pairs()
-    kept = (
-        (pairs["correlation"] >= bound)
-        & ~pairs["is_default"]
-        & (pairs["asset_1"] != BTC)
-        & (pairs["asset_2"] != BTC)
-    )
-    return pairs[kept].sort_values("correlation", ascending=False, kind="stable").reset_index(drop=True)
-
-
-def _estimated(returns: pd.DataFrame, min_observations: int, default: float) -> CorrelationMatrix:
-    fallback = within(default, "default", -1.0, 1.0)
-    values, assets = _return_values(returns)
-    correlation, observations = _pairwise_pearson(values)
-    undefined = (observations < whole(min_observations, "min_observations", 2)) | np.isnan(correlation)
-    np.fill_diagonal(undefined, False)
-    correlation[undefined] = fallback
-    np.fill_diagonal(correlation, 1.0)
-    return CorrelationMatrix(assets, correlation, observations, undefined)
-
-
-def _return_values(returns: pd.DataFrame) -> tuple[FloatArray, tuple[str, ...]]:
-    if not isinstance(returns, pd.DataFrame):
-        raise ValueError(f"returns must be a DataFrame, found {type(returns).__name__}")
-    for name, dtype in returns.dtypes.items():
-        if not pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype):
-            raise InvalidPriceError(f"returns of {name} must be numbers, found the type {dtype}", asset=str(name))
-    assets = tuple(canonical(str(name)) for name in returns.columns)
-    unique(assets, "returns: assets of columns")
-    values = np.asarray(returns.to_numpy(dtype=np.float64, na_value=np.nan))
-    if np.isinf(values).any():
-        row, column = (int(k) for k in np.argwhere(np.isinf(values))[0])
-        raise InvalidPriceError(
-            f"returns of {assets[column]} at {returns.index[row]} must be finite, "
-            f"found {float(values[row, column])!r}",
-            asset=assets[column],
-            observed=float(values[row, column]),
-        )
-    return values, assets
-
-
-def _pairwise_pearson(values: FloatArray) -> tuple[FloatArray, IntArray]:
-    """Return correlations (NaN where a series is constant over the common rows) and common row counts."""
-    present = ~np.isnan(values)
-    centred, size = _standardised(values, present)
-    mask = present.astype(np.float64)
-    count = mask.T @ mask
-    products = centred.T @ centred
-    # sums[i, j] and squares[i, j]: of column i over the rows that it shares with column j.
-    if present.all():
-        sums = np.zeros_like(products)
-        squares = np.repeat(np.diag(products)[:, None], len(products), axis=1)
-    else:
-        sums = centred.T @ mask
-        squares = (centred * centred).T @ mask
-    with np.errstate(invalid="ignore", divide="ignore"):
-        correction = sums * sums / count
-        variation = np.maximum(squares - correction, 0.0)
-        correlation = (products - sums * sums.T / count) / np.sqrt(variation * variation.T)
-        # Pairs done again in two passes: where the sums cancel (beyond 1e2, two digits are lost), and where a
-        # series may be constant (max - min >= 2 standard deviations, so one above this bound is not).
-        cancels = correction > 1e2 * variation
-        may_be_constant = ~(np.sqrt(variation / count) * size[:, None] > 10.0 * CONSTANT_RANGE)
-    again = cancels | may_be_constant
-    for i, j in np.argwhere(np.triu(again | again.T, k=1) & (count >= 2)):
-        both = present[:, i] & present[:, j]
-        correlation[i, j] = _pearson(values[both, i], values[both, j])
-    correlation[count < 2] = np.nan
-    upper = np.triu(np.clip(correlation, -1.0, 1.0), k=1)
-    return upper + upper.T, np.rint(count).astype(np.int64)
-
-
-def _standardised(values: FloatArray, present: BoolArray) -> tuple[FloatArray, FloatArray]:
-    """Return columns centred and divided by their size, NaN as 0, and the sizes.
-
-    Sums of squares of such columns neither overflow nor, as a rule, cancel.
-    """
-    centred = np.where(present, values, 0.0)
-    centred -= centred.sum(axis=0) / np.maximum(present.sum(axis=0), 1)
-    centred[~present] = 0.0
-    size = np.abs(centred).max(axis=0, initial=0.0)
-    size[size == 0.0] = 1.0
-    centred /= size
-    return centred, size
-
-
-def _pearson(x: FloatArray, y: FloatArray) -> float:
-    """Return the correlation of two complete series in two passes, NaN when one is constant."""
-    if np.ptp(x) <= CONSTANT_RANGE or np.ptp(y) <= CONSTANT_RANGE:
-        return np.nan
-    x, y = x - x.mean(), y - y.mean()
-    x, y = x / np.abs(x).max(), y / np.abs(y).max()
-    x, y = x - x.mean(), y - y.mean()
-    return float(np.clip(x @ y / np.sqrt((x @ x) * (y @ y)), -1.0, 1.0))
-
-
-def _fisher_interval(r: FloatArray, n: IntArray, default: BoolArray) -> tuple[FloatArray, FloatArray]:
-    low, high = np.full(r.shape, -1.0), np.full(r.shape, 1.0)
-    exact = ~default & (n > 3) & (np.abs(r) == 1.0)
-    low[exact] = high[exact] = r[exact]
-    known = ~default & (n > 3) & ~exact
-    centre, half = np.arctanh(r[known]), NORMAL_95 / np.sqrt(n[known] - 3.0)
-    low[known], high[known] = np.tanh(centre - half), np.tanh(centre + half)
-    return low, high

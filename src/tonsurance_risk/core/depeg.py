@@ -205,11 +205,9 @@ def detect_depegs(
         )
         for moves in (False, True)
     )
-    if (
-        isinstance(prices, (pd.Series, pd.DataFrame))
-        and prices.empty
-        and (isinstance(prices, pd.DataFrame) or isinstance(prices.name, str))
-    ):
+    if not isinstance(prices, (pd.Series, pd.DataFrame)):
+        raise ValueError(f"prices must be a pandas Series or DataFrame, found {type(prices).__name__}")
+    if prices.empty and (isinstance(prices, pd.DataFrame) or isinstance(prices.name, str)):
         return []
 
     vendor = prices.attrs.get("vendor")

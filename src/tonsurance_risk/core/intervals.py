@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from tonsurance_risk.core.correlation import NORMAL_95
+from tonsurance_risk.core.association import NORMAL_95
 from tonsurance_risk.core.measures import exact_level, tail_rank
 from tonsurance_risk.core.measures import expected_shortfall as _expected_shortfall
 from tonsurance_risk.core.measures import value_at_risk as _value_at_risk

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from typing import Any
 
 import attrs
 import numpy as np
@@ -18,6 +19,7 @@ from tonsurance_risk.model import (
     BoolArray,
     FixedPeg,
     FloatArray,
+    IntArray,
     Peg,
     PegLike,
     iso,
@@ -136,6 +138,12 @@ def tick_of(index: pd.DatetimeIndex) -> int:
     return _TICK[index.unit]
 
 
+def ticks_of(index: pd.DatetimeIndex, other: pd.DatetimeIndex) -> IntArray:
+    """Return the times of an index in whole steps of the finer unit of the two: those of both can be compared."""
+    finer = index.unit if tick_of(index) <= tick_of(other) else other.unit
+    return index.as_unit(finer).asi8
+
+
 def _as_frame(prices: pd.Series | pd.DataFrame, argument: str) -> pd.DataFrame:
     if isinstance(prices, pd.Series):
         if not isinstance(prices.name, str) or not prices.name:
@@ -177,18 +185,31 @@ def _refuse_no_time(index: pd.DatetimeIndex, argument: str) -> None:
 
 
 def _floats(column: pd.Series, index: pd.DatetimeIndex, asset: str, argument: str) -> FloatArray:
-    if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
+    dtype = column.dtype
+    numeric = pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_complex_dtype(dtype)
+    if numeric and not pd.api.types.is_bool_dtype(dtype):
         return np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan))
     for at, value in enumerate(column):
         missing = value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
-        if not missing and (isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.number))):
+        if not missing and (
+            isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating))
+        ):
             raise InvalidPriceError(
                 f"{argument}: {asset} at {iso(index[at])} must be a number, found {value!r}",
                 asset=asset,
                 time=index[at],
                 observed=value,
             )
-    return np.asarray(pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan))
+    return np.array([_float(value) for value in column])
+
+
+def _float(value: Any) -> float:
+    if value is None or value is pd.NA:
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:  # a whole number beyond the largest float
+        return math.inf
 
 
 def _all_prices(values: FloatArray, index: pd.DatetimeIndex, asset: str, argument: str) -> bool:
@@ -328,7 +349,7 @@ def wrong_reference(asset: str, time: pd.Timestamp, value: float) -> InvalidPric
 
 def _stepwise_reference(asset: str, times: pd.DatetimeIndex, references: pd.Series) -> FloatArray:
     index, values = valid_references(asset, references)
-    at = index.searchsorted(times, side="right") - 1
+    at = ticks_of(index, times).searchsorted(ticks_of(times, index), side="right") - 1
     if at.size and at[0] < 0:
         raise no_reference(asset, times[0])
     values = values[at]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 import attrs
@@ -123,11 +124,15 @@ class QualityReport:
         A row a finding: asset, time, price, check, action ("reject" or "flag"), detail. Stale, lone-source and
         flat findings have one row an asset or stretch.
     scores : Series
-        Quality by asset: the share of samples without a finding, halved when stale, 0 without a usable one.
+        Quality by asset: the share of samples without a finding, halved when stale, 0 without a usable one. What
+        is wrong with the order of rows alone does not count.
+    rules : mapping of str to str
+        The checks that were made, and what each asks for.
     """
 
     flags: pd.DataFrame = attrs.field(repr=False, eq=attrs.cmp_using(eq=pd.DataFrame.equals))
     scores: pd.Series = attrs.field(eq=attrs.cmp_using(eq=pd.Series.equals))
+    rules: Mapping[str, str] = attrs.field(repr=False)
 
     @property
     def checks(self) -> tuple[Check, ...]:
@@ -138,7 +143,7 @@ class QualityReport:
             Check(name, False, f"{counts[name]} finding(s): {', '.join(sorted(assets[name]))}")
             if name in counts.index
             else Check(name, True, rule)
-            for name, rule in _CHECKS.items()
+            for name, rule in self.rules.items()
         )
 
     @property
@@ -167,11 +172,14 @@ class QualityReport:
     def sample_scores(self, prices: pd.Series | pd.DataFrame) -> pd.DataFrame:
         """Return the quality of every sample of `prices`: 1 without a finding, 0.5 flagged, 0 rejected.
 
-        NaN where nothing was observed. Findings about a series or stretch (stale, lone source, flat) do not count.
+        NaN where nothing was observed. Findings about a series, a stretch or the order of rows (stale, lone
+        source, flat, doubled, unordered) do not count.
         """
         frame = _ordered(readable_prices(prices))[0]
         scores = frame.notna().astype(float).where(frame.notna())
-        of_samples = self.flags[~self.flags["check"].isin({"stale", "lone_source", "flat", "doubled"})]
+        of_samples = self.flags[
+            ~self.flags["check"].isin({"stale", "lone_source", "flat", "doubled", "unordered"})
+        ]
         for action, score in (("flag", 0.5), ("reject", 0.0)):
             for asset, rows in of_samples[of_samples["action"] == action].groupby("asset"):
                 if asset in scores.columns:
@@ -261,7 +269,7 @@ def check_prices(
     end = as_utc(as_of, "as_of")
     raw = readable_prices(prices)
     frame, index = _ordered(raw)
-    step = typical_step(index)
+    step = typical_step(index[index <= end])
     columns = _columns(frame, index, end, rules, peg)
     vendor = prices.attrs.get("vendor")
     confirming = [
@@ -269,7 +277,7 @@ def check_prices(
         for other in others
         if vendor is None or other.attrs.get("vendor") != vendor
     ]
-    check_moves(columns, index, confirming, _move_limits(step, rules))
+    check_moves(columns, index, confirming, _move_limits(step, rules), peg)
     findings = list(_order_findings(raw))
     scores: dict[str, float] = {}
     traded = None if volumes is None else _valid_volumes(volumes)
@@ -287,7 +295,8 @@ def check_prices(
     flags = pd.DataFrame(findings, columns=FINDING)
     flags["time"] = pd.to_datetime(flags["time"], utc=True)
     flags["price"] = flags["price"].astype(float)
-    return QualityReport(flags, pd.Series(scores, name="quality", dtype=float))
+    made = {name: rule for name, rule in _CHECKS.items() if name != "thin" or traded is not None}
+    return QualityReport(flags, pd.Series(scores, name="quality", dtype=float), MappingProxyType(made))
 
 
 def _ordered(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DatetimeIndex]:
@@ -392,17 +401,18 @@ def _move_limits(step: timedelta, rules: QualityRules) -> MoveLimits:
 
 
 def _check_flat(column: Column, step: timedelta, rules: QualityRules) -> None:
-    values = column.values
+    kept = np.flatnonzero(~column.rejected)
+    values, times = column.values[kept], column.times[kept]
     if len(values) < 2:
         return
     limit = rules.flat_after_daily if step >= DAY else rules.flat_after
     first = np.flatnonzero(np.append(True, values[1:] != values[:-1]))
     last = np.append(first[1:], len(values)) - 1
-    stands = np.asarray(column.times[last] - column.times[first]) >= np.timedelta64(limit)
+    stands = np.asarray(times[last] - times[first]) >= np.timedelta64(limit)
     for begin, end in zip(first[stands].tolist(), last[stands].tolist(), strict=True):
-        column.questionable[begin : end + 1] = True
-        detail = f"unchanged until {iso(column.times[end])} ({end - begin + 1} samples)"
-        column.findings.append(column.finding(column.times[begin], float(values[begin]), "flat", "flag", detail))
+        column.questionable[kept[begin : end + 1]] = True
+        detail = f"unchanged until {iso(times[end])} ({end - begin + 1} samples)"
+        column.findings.append(column.finding(times[begin], float(values[begin]), "flat", "flag", detail))
 
 
 def _valid_volumes(volumes: pd.DataFrame) -> pd.DataFrame:

@@ -129,8 +129,8 @@ def depeg_statistics(
     """
     exact_level(level)
     span(episode_window, "episode_window")
-    listed = _checked(events)
-    years = _years_by_asset(observed, listed)
+    listed = checked_events(events)
+    years = years_by_asset(observed, listed)
     by_asset: _Groups = {(asset,): [] for asset in sorted(years)}
     by_direction: _Groups = {}
     for event in sorted(listed, key=lambda event: (canonical(event.asset), event.direction)):
@@ -171,7 +171,8 @@ def poisson_interval(count: int, level: float = 0.95) -> tuple[float, float]:
     return low, float(special.gammainccinv(count + 1, beyond))
 
 
-def _checked(events: Iterable[DepegEvent]) -> list[DepegEvent]:
+def checked_events(events: Iterable[DepegEvent]) -> list[DepegEvent]:
+    """Return the events as a list; a `ValueError` when one is something else."""
     listed = list(events)
     for event in listed:
         if not isinstance(event, DepegEvent):
@@ -179,7 +180,8 @@ def _checked(events: Iterable[DepegEvent]) -> list[DepegEvent]:
     return listed
 
 
-def _years_by_asset(observed: float | Mapping[str, float], events: Sequence[DepegEvent]) -> dict[str, float]:
+def years_by_asset(observed: float | Mapping[str, float], events: Sequence[DepegEvent]) -> dict[str, float]:
+    """Return how long each asset was observed [years]; see `depeg_statistics`."""
     if not isinstance(observed, Mapping):
         years = within(observed, "observed", 0.0, open_low=True)
         return {canonical(event.asset): years for event in events}

@@ -7,7 +7,6 @@ import io
 import json
 import os
 from collections.abc import Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -70,25 +69,24 @@ def save_events(document: Mapping[str, Any], path: str | os.PathLike[str]) -> Pa
 
 
 def print_events(document: Mapping[str, Any], console: Console) -> None:
-    """Print the events of a document as a table, with what was searched and what could not be."""
+    """Print the events of a document as a table, with what was searched and what could not be.
+
+    The table fits into 80 columns; all fields are in the file and in JSON.
+    """
     assets, events = document["assets"], document["events"]
     samples = sum(asset["samples"] for asset in assets.values())
-    table = Table(
-        "asset", "direction", "start", "end", "duration", "extreme", "severity", "samples", "recovered",
-        "confirmed",
-        title=f"Depeg events: {escape(document['source'])}, {document['step']}",
-    )  # fmt: skip
+    table = Table(title=f"Depeg events: {escape(document['source'])}, {document['step']}", padding=(0, 0, 0, 1))
+    for heading in ("asset", "side", "start (UTC)", "hours", "extreme", "severity", "then", "confirmed"):
+        table.add_column(heading, no_wrap=heading != "confirmed", overflow="fold")
     for event in events:
         table.add_row(
             escape(event["asset"]),
             event["direction"],
-            event["start"],
-            event["end"],
-            str(timedelta(seconds=event["duration_seconds"])),
-            f"{event['min_price'] if event['direction'] == 'below' else event['max_price']:.6g}",
+            event["start"][:16].replace("T", " "),
+            f"{event['duration_seconds'] / 3600.0:,.1f}".removesuffix(".0"),
+            f"{event['min_price'] if event['direction'] == 'below' else event['max_price']:.4f}",
             f"{event['severity']:.2%}",
-            str(event["n_observations"]),
-            event["recovered_at"] or ("still open" if event["is_open"] else "cut by a gap"),
+            "open" if event["is_open"] else "gap" if event["cut_by_gap"] else "back",
             _confirmation(event),
         )
     if events:
@@ -107,7 +105,7 @@ def print_events(document: Mapping[str, Any], console: Console) -> None:
 def _confirmation(event: Mapping[str, Any]) -> str:
     """Return what other sources say of an event."""
     if event["confirmed"] is None:
-        return "one source"
+        return "-"
     return "yes" if event["confirmed"] else f"local to {escape(str(event['local_to']))}"
 
 

@@ -148,7 +148,7 @@ def run_daily(
         seed=seed,
         n=n,
         source=source.name,
-        others=other_prices(store, source.name, step, assets, since, until),
+        others=other_prices(store, source.name, step, since, until),
     )
     document = report.to_dict()
     document["inputs"]["settings_sha256"] = settings
@@ -244,7 +244,7 @@ def _record(
     everything = store.load_prices(assets, step=step, source=report.source)
     everything = everything.dropna(axis=1, how="all")
     pegs = own_pegs(report.vault)
-    others = other_prices(store, report.source, step, assets)
+    others = other_prices(store, report.source, step)
     _, _, events = checked_events(everything, everything.index[-1], report.step, report.source, others, pegs)
     store.save_events(events)
     store.save_correlations([matrix for matrix in report.correlations.values() if matrix is not None], **place)

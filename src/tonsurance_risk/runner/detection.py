@@ -280,7 +280,7 @@ def prices_from_store(store: Store, step: str, source: str, assets: Sequence[str
                 f"the store has no {step} prices of {asset} from {source!r}; it has: {held}", asset=asset
             )
     return attrs.evolve(
-        _gathered(columns, source, step, wanted=wanted), others=tuple(other_prices(store, source, step, wanted))
+        _gathered(columns, source, step, wanted=wanted), others=tuple(other_prices(store, source, step))
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 
 import pandas as pd
@@ -14,15 +13,17 @@ def other_prices(
     store: PriceStore,
     source: str,
     step: str,
-    assets: Sequence[str] | None = None,
     start: datetime | None = None,
     end: datetime | None = None,
 ) -> list[pd.DataFrame]:
-    """Return what the sources in the store other than `source` show: a wide frame each, named by its vendor."""
+    """Return what the sources in the store other than `source` show: a wide frame each, named by its vendor.
+
+    All assets of each, whatever was asked for: the checks compare the coins of one source.
+    """
     frames = []
     for name in store.price_sources(step=step):
         if name != source:
-            frame = store.load_prices(assets, start, end, step=step, source=name).dropna(axis=1, how="all")
+            frame = store.load_prices(None, start, end, step=step, source=name).dropna(axis=1, how="all")
             frame.attrs["vendor"] = name
             frames.append(frame)
     return [frame for frame in frames if not frame.empty]

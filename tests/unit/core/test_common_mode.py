@@ -304,13 +304,61 @@ def test_a_shift_at_the_very_beginning_is_only_flagged():
 
 
 def test_stamps_need_not_be_regular():
-    """Everything is measured in time: a return that is seen three days later is none of an hourly print."""
+    """Everything is measured in time: a return that is seen three days later proves nothing of an hourly print."""
     prices = shifted(market(), dict.fromkeys(FIVE, -0.03), 2)
     gap = prices.drop(prices.index[AT + 2 : AT + 80])
     thinned = prices.drop(prices.index[[AT - 30, AT - 9, AT + 7, AT + 8]])
 
-    assert set() == common(check(gap))
+    assert cells(prices, FIVE, 2) == common(check(gap), "flag") == common(check(gap))
     assert cells(prices, FIVE, 2) == common(check(thinned), "reject")
+
+
+@pytest.mark.fault("F036")
+@pytest.mark.parametrize("depth", [0.02, 0.04, 0.10])
+@pytest.mark.parametrize(("start", "hours"), [(0, 20), (-10, 20), (-19, 20), (-3, 12)])
+@pytest.mark.parametrize("length", [1, 3])
+def test_a_depeg_that_outlasts_the_print_stays(depth, start, hours, length):
+    """One coin is really off peg before, after or around a print of the same size; only the shared hours go."""
+    prices = shifted(market(), dict.fromkeys(FIVE[1:], -depth), length)
+    prices = shifted(prices, {FIVE[0]: -depth}, hours, at=AT + start)
+
+    report = check(prices)
+
+    rejected = {time for asset, time in common(report, "reject") if asset == FIVE[0]}
+    assert rejected <= set(prices.index[AT - 1 : AT + length + 1])
+    [event] = tr.detect_depegs(report.usable(prices)[[FIVE[0]]], sample_span=timedelta(hours=1))
+    assert event.n_observations >= hours - length - 2
+    assert [] == tr.detect_depegs(report.usable(prices)[list(FIVE[1:])], sample_span=timedelta(hours=1))
+
+
+@pytest.mark.fault("F036")
+def test_two_coins_that_fall_while_the_others_print_once():
+    """Two really for 20 hours, the others for one."""
+    prices = shifted(shifted(market(), dict.fromkeys(FIVE[2:], -0.04)), dict.fromkeys(FIVE[:2], -0.04), 20)
+
+    usable = check(prices).usable(prices)
+
+    assert set(FIVE[:2]) == {event.asset for event in tr.detect_depegs(usable, sample_span=timedelta(hours=1))}
+
+
+@pytest.mark.fault("F036")
+def test_two_real_days_before_a_daily_print_stay():
+    """Of one coin; the day of the print goes."""
+    prices = shifted(market(freq="D"), dict.fromkeys(FIVE, -0.04))
+    prices = shifted(prices, {FIVE[0]: -0.025}, 2, at=AT - 2)
+
+    [event] = tr.detect_depegs(check(prices).usable(prices), sample_span=timedelta(days=1))
+
+    assert (FIVE[0], 2) == (event.asset, event.n_observations)
+
+
+@pytest.mark.parametrize("peg", [1.08, tr.FixedPeg(0.5), dict.fromkeys(FIVE, 1.08)])
+def test_prints_of_coins_with_another_peg(peg):
+    """The peg that is given counts, not that of the symbol."""
+    level = 0.5 if peg == tr.FixedPeg(0.5) else 1.08
+    prices = shifted(market(), dict.fromkeys(FIVE, 0.03 if level > 1 else -0.03)) * level
+
+    assert cells(prices, FIVE) == common(check(prices, peg=peg), "reject")
 
 
 def test_a_print_upwards_after_one_downwards():

@@ -325,3 +325,45 @@ class TestCheckSources:
         [event] = confirm_events(tr.detect_depegs(prices), trusted)
 
         assert event.confirmed is False
+
+    def test_a_source_whose_print_is_not_over_yet_confirms_nothing(self):
+        """Both show the same print of all their coins, and nobody knows whether it lasts."""
+        coins = ["USDC", "USDT", "DAI", "USDP", "GHO"]
+        index = pd.date_range(T0, periods=80, freq="h")
+        a, b = (
+            pd.DataFrame(1.0 + np.random.default_rng(k).normal(0, 3e-4, (80, 5)), index=index, columns=coins)
+            for k in range(2)
+        )
+        for source in (a, b):
+            source.iloc[-2:] -= 0.04
+
+        report, trusted = self.checked(a, b)
+        events = confirm_events(tr.detect_depegs(report.usable(a), sample_span=HOUR), trusted)
+
+        assert {"flag"} == set(report.flags.loc[report.flags["check"] == "common_mode", "action"])
+        assert set(coins) == {event.asset for event in events}
+        assert {None} == {event.confirmed for event in events}
+
+    def test_venues_that_round_to_a_cent_are_no_copies(self):
+        """They agree on 99.9 % of the samples and differ in the depeg."""
+        own, other = np.ones(17_520), np.ones(17_520)
+        own[900:920] = [0.95, 0.90, 0.88, 0.91, 0.96] * 4
+        other[900:920] = [0.94, 0.91, 0.90, 0.92, 0.97] * 4
+        prices = frame(own)
+
+        _, trusted = self.checked(prices, frame(other, "venue"))
+
+        assert 1 == len(trusted)
+        [event] = confirm_events(tr.detect_depegs(prices), trusted)
+        assert event.confirmed is True
+
+
+def test_events_between_the_seconds_of_another_source():
+    """Times are compared in the finer unit of the two."""
+    index = pd.DatetimeIndex(T0 + pd.Timedelta("500ms") + HOUR * np.arange(5)).as_unit("ms")
+    prices = pd.DataFrame({"USDC": [1.0, 0.9, 0.9, 0.9, 1.0]}, index=index)
+    other = prices.set_axis(pd.DatetimeIndex(T0 + HOUR * np.arange(5)).as_unit("s"))
+
+    [event] = confirm_events(tr.detect_depegs(prices), [other], step=HOUR)
+
+    assert event.confirmed is True

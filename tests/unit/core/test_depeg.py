@@ -319,3 +319,42 @@ def test_the_first_day_of_the_largest_prices_has_a_median():
     [event] = tr.detect_depegs(observed, sample_span=HOUR, peg=tr.AccruingPeg())
 
     assert pytest.approx(1.0 - 1.0 / 1.65, abs=1e-4) == event.severity
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize("own", ["ms", "us", "ns"])
+def test_references_may_have_coarser_or_finer_stamps(unit, own):
+    """A sample half a second after a reference has it; the stream agrees."""
+    index = pd.date_range("2024-01-01T00:00:00.5", periods=4, freq="h", tz="UTC").as_unit(own)
+    prices = pd.Series([2.0, 1.8, 1.8, 2.0], index=index, name="X")
+    start = pd.DatetimeIndex(["2024-01-01T00:00:00"], tz="UTC").as_unit(unit)
+    peg = pd.Series([2.0], index=start)
+    detector = tr.DepegDetector("X", peg=peg)
+
+    [event] = tr.detect_depegs(prices, peg=peg)
+
+    assert 2.0 == event.peg_reference
+    assert [event] == [found for time, price in prices.items() for found in detector.update(time, price)]
+
+
+@pytest.mark.fault("F115")
+@pytest.mark.parametrize(("values", "events"), [([], 0), ([0.9], 0), ([0.9, 0.9], 1), ([1.0, 0.9], 0)])
+def test_few_samples_say_what_they_say(values, events):
+    """None, one, two; an event of one sample without a span lasts nothing."""
+    assert events == len(tr.detect_depegs(series(values)))
+
+
+@pytest.mark.fault("F119")
+@pytest.mark.parametrize(
+    ("prices", "error", "message"),
+    [
+        ([1.0, 2.0], ValueError, "prices must be a pandas Series or DataFrame, found list"),
+        (None, ValueError, "found NoneType"),
+        (series([1.0, 2.0]).astype(complex), InvalidPriceError, "must be a number, found"),
+        (series([1.0, 2.0]).astype(object).replace(2.0, 10**400), InvalidPriceError, "finite"),
+    ],
+)
+def test_what_are_no_prices(prices, error, message):
+    """Refused by name, also numbers that no float can be."""
+    with pytest.raises(error, match=message):
+        tr.detect_depegs(prices)

@@ -433,3 +433,42 @@ def test_an_asset_younger_than_the_frame_is_no_fault():
 
     assert [] == findings(check(prices))
     assert 1.0 == check(prices).scores["GHO"]
+
+
+def test_later_rows_only_lie_in_the_future():
+    """Whatever they hold, all other findings are those of the rows up to as_of; the step is theirs too."""
+    rng = np.random.default_rng(0)
+    for seed in range(40):
+        prices = calm(60, seed=seed).to_frame().join(calm(60, name="DAI", seed=seed + 100))
+        prices.iloc[rng.integers(0, 60, 4), 0] += rng.normal(0, 0.1, 4)
+        prices.iloc[30:, 1] = 1.0
+        as_of = prices.index[30]
+
+        whole, known = (check(frame, as_of=as_of).flags for frame in (prices, prices[prices.index <= as_of]))
+
+        pd.testing.assert_frame_equal(
+            whole[whole["check"] != "future"].reset_index(drop=True), known, check_dtype=False
+        )
+    daily = calm(30, freq="D")
+    later = pd.concat([daily, calm(100).set_axis(daily.index[-1] + timedelta(hours=1) * np.arange(40, 140))])
+    assert [] == check(later, as_of=daily.index[-1] + timedelta(hours=30)).stale
+
+
+def test_without_volumes_nothing_is_said_of_thin_books():
+    """A check that was not made has not passed."""
+    prices = calm(5)
+
+    assert "thin" not in {item.name for item in check(prices).checks}
+    volumes = pd.DataFrame({"USDC": 1e6}, index=prices.index)
+    assert "thin" in {item.name for item in check(prices, volumes=volumes).checks if item.passed}
+
+
+def test_scores_agree_on_rows_out_of_order():
+    """The sample itself is sound."""
+    prices = calm(4).iloc[[0, 2, 1, 3]]
+
+    report = check(prices)
+
+    assert [("unordered", "flag")] == findings(report)
+    assert 1.0 == report.scores["USDC"]
+    assert (report.sample_scores(prices)["USDC"] == 1.0).all()
