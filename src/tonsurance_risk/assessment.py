@@ -21,9 +21,8 @@ from tonsurance_risk.core.comparison import (
     valid_history,
 )
 from tonsurance_risk.core.consensus import check_sources, confirm_events
-from tonsurance_risk.core.contagion import contagion_pairs
-from tonsurance_risk.core.correlation import CorrelationMatrix
 from tonsurance_risk.core.depeg import detect_depegs
+from tonsurance_risk.core.dependence import Dependence, assess_dependence
 from tonsurance_risk.core.portfolio import portfolio_metrics
 from tonsurance_risk.core.prices import peg_of, peg_reference, valid_index, valid_prices
 from tonsurance_risk.core.quality import QualityReport, QualityRules, typical_step
@@ -31,7 +30,6 @@ from tonsurance_risk.core.scenarios import builtin_scenarios
 from tonsurance_risk.core.simulation import MOST_SIMULATIONS, adaptive_simulation_count, simulate_losses
 from tonsurance_risk.core.stress import stress_test
 from tonsurance_risk.core.volatility import estimate_volatility
-from tonsurance_risk.core.windows import correlation_windows
 from tonsurance_risk.errors import GranularityError, InsufficientDataError
 from tonsurance_risk.model import (
     BTC,
@@ -48,7 +46,6 @@ from tonsurance_risk.model import (
 )
 from tonsurance_risk.report import RiskReport
 
-WINDOWS = (30, 90, 365)
 STEP_FACTOR = 1.5
 """How far the median distance of stamps may be from the stated step."""
 SHOCK_WINDOW = 90
@@ -121,7 +118,8 @@ def assess(
     -----
     Depegs are looked for in both directions, but of coins with an `AccruingPeg` only below: after a long discount
     their recovered price stands above the lowered reference. Shocks are correlated as the log returns of the last
-    90 days are. A covered coin without enough prices is simulated with a volatility of 0.007, BTC with 0.103.
+    90 days are; every correlation of the report has a block-bootstrap interval. A covered coin without enough
+    prices is simulated with a volatility of 0.007, BTC with 0.103.
     """
     end, made = as_utc(as_of, "as_of"), as_utc(generated_at, "generated_at")
     text(source, "source")
@@ -138,8 +136,8 @@ def assess(
     bar = _step_of(step, known.index)
     elsewhere = tuple(_named(other, end) for other in others)
     quality, usable, events = checked_events(known, end, bar, source, elsewhere, pegs)
-    correlations, reasons = _windows(usable, end)
-    shock_window = _shock_window(correlations, reasons, end)
+    dependence = assess_dependence(usable, events, as_of=end, step=bar, seed=seed)
+    shock_window = _shock_window(dependence)
     covered = sorted({canonical(policy.asset) for policy in vault.policies})
     volatility, fallbacks = _volatility(usable.loc[end - YEAR :], events, vault, covered, pegs)
     without_prices = tuple(
@@ -150,13 +148,13 @@ def assess(
     sample = simulate_losses(
         vault,
         listed,
-        correlation=correlations[shock_window],
+        correlation=dependence.correlations[shock_window],
         volatility=volatility,
         n=n or adaptive_simulation_count(largest),
         seed=seed,
     )
     stress, metrics = stress_test(vault, listed), portfolio_metrics(vault)
-    contagion = contagion_pairs(cast("CorrelationMatrix", correlations[shock_window]))
+    contagion = dependence.contagion(shock_window)
     var_95 = sample.value_at_risk(0.95).value
     var_trend = computed_or_reason("var_trend_30d", lambda: relative_change(past, "var_95", var_95, end, TREND))
     open_events = [event for event in events if event.is_open]
@@ -182,8 +180,7 @@ def assess(
         others=elsewhere,
         quality=quality,
         events=events,
-        correlations=correlations,
-        missing_windows=reasons,
+        dependence=dependence,
         shock_window=shock_window,
         volatility=volatility,
         fallbacks=fallbacks,
@@ -200,7 +197,7 @@ def assess(
             var_95=var_95,
             capital=vault.capital,
             events=events,
-            correlations=correlations,
+            dependence=dependence,
         ),
         contagion=contagion,
         alerts=tuple(alerts),
@@ -290,28 +287,14 @@ def _known(prices: pd.DataFrame, end: pd.Timestamp, argument: str = "prices") ->
     return valid_prices(prices[index <= end], argument).dropna(axis=1, how="all").dropna(axis=0, how="all")
 
 
-def _windows(
-    usable: pd.DataFrame, end: pd.Timestamp
-) -> tuple[dict[int, CorrelationMatrix | None], dict[int, str]]:
-    factors = usable[[asset for asset in usable.columns if asset == BTC or asset not in NOT_COINS_ON_PEG]]
-    matrices: dict[int, CorrelationMatrix | None] = {}
-    reasons: dict[int, str] = {}
-    for window in WINDOWS:
-        try:
-            matrices |= correlation_windows(factors, windows=(window,), as_of=end)
-        except InsufficientDataError as error:
-            matrices[window], reasons[window] = None, str(error)
-    return matrices, reasons
-
-
-def _shock_window(
-    correlations: Mapping[int, CorrelationMatrix | None], reasons: Mapping[int, str], end: pd.Timestamp
-) -> int:
-    for window in sorted(correlations):
-        if window >= SHOCK_WINDOW and correlations[window] is not None:
+def _shock_window(dependence: Dependence) -> int:
+    for window in sorted(dependence.correlations):
+        if window >= SHOCK_WINDOW and dependence.correlations[window] is not None:
             return window
+    reasons = [dependence.reasons.get(f"correlation_{window}", "") for window in dependence.correlations]
     raise InsufficientDataError(
-        f"no correlation for the shocks at {iso(end)}: {'; '.join(reasons.values())}", time=end
+        f"no correlation for the shocks at {iso(dependence.as_of)}: {'; '.join(filter(None, reasons))}",
+        time=dependence.as_of,
     )
 
 

@@ -151,7 +151,8 @@ class ResultStore(Protocol):
     def save_correlations(self, matrices: Iterable[CorrelationMatrix], *, source: str, step: str) -> WriteResult:
         """Store the pairs of matrices by (source, step, window_days, as_of); counts are of pairs.
 
-        A matrix without `as_of` or `window_days` is a `ValueError`.
+        Bootstrap intervals are stored with them. A matrix without `as_of` or `window_days`, or of another method
+        than "pearson", is a `ValueError`.
         """
 
     def load_correlations(

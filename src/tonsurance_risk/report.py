@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from tonsurance_risk.core.alerts import Alert, Recommendation
-from tonsurance_risk.core.comparison import coin_pairs
 from tonsurance_risk.core.consensus import is_copy
 from tonsurance_risk.core.correlation import CorrelationMatrix
+from tonsurance_risk.core.dependence import Dependence, records
 from tonsurance_risk.core.fingerprint import content_hash, prices_hash
 from tonsurance_risk.core.portfolio import PortfolioMetrics
 from tonsurance_risk.core.quality import QualityReport
@@ -47,8 +47,8 @@ class RiskReport:
         What the checks found in them.
     events : tuple of DepegEvent
         Depegs in the checked prices.
-    correlations : dict of int to CorrelationMatrix or None
-        By window [days]; None where it could not be computed, with its reason in `missing_windows`.
+    dependence : Dependence
+        How the coins move together.
     shock_window : int
         The window whose matrix the simulation used [days].
     volatility : dict of str to float
@@ -71,8 +71,7 @@ class RiskReport:
     others: tuple[pd.DataFrame, ...] = attrs.field(repr=False)
     quality: QualityReport = attrs.field(repr=False)
     events: tuple[DepegEvent, ...] = attrs.field(repr=False)
-    correlations: dict[int, CorrelationMatrix | None] = attrs.field(repr=False)
-    missing_windows: dict[int, str]
+    dependence: Dependence = attrs.field(repr=False)
     shock_window: int
     volatility: dict[str, float]
     fallbacks: tuple[str, ...]
@@ -91,7 +90,7 @@ class RiskReport:
     @property
     def shock_matrix(self) -> CorrelationMatrix:
         """The correlation of the simulation's shocks, before any repair."""
-        return cast("CorrelationMatrix", self.correlations[self.shock_window])
+        return cast("CorrelationMatrix", self.dependence.correlations[self.shock_window])
 
     def run_inputs(self) -> dict[str, Any]:
         """Return what the simulation was made from, in JSON types: enough to run it again."""
@@ -114,6 +113,7 @@ class RiskReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report in JSON types; what cannot be computed is None with a reason beside it."""
+        dependence = self.dependence.to_dict()
         return {
             "schema_version": SCHEMA_VERSION,
             "generated_at": iso(self.generated_at),
@@ -136,8 +136,10 @@ class RiskReport:
                 {"scenario": str(name), "loss": float(loss)} for name, loss in self.stress.losses.items()
             ],
             "depeg_events": [event.to_dict() for event in self.events],
-            "correlations": self._correlations(),
-            "contagion": self.contagion.to_dict("records"),
+            "correlations": dependence["correlations"],
+            "contagion": records(self.contagion),
+            "co_depegs": dependence["co_depegs"],
+            **{name: value for name, value in dependence.items() if name.startswith("tail_dependence")},
             "data_quality": self._data_quality(),
             "historical_comparison": self.comparison,
             "risk_alerts": [alert.to_dict() for alert in self.alerts],
@@ -180,6 +182,7 @@ class RiskReport:
             "fallback_volatility": list(self.fallbacks),
             "shock_window_days": self.shock_window,
             "correlation_repair_distance": self.sample.repair_distance,
+            "correlation_repair": self.shock_matrix.repair().to_dict(),
             "sampling": self.sample.sampling,
         }
 
@@ -215,20 +218,6 @@ class RiskReport:
             for scenario, share, count in zip(self.scenarios, shares, drawn, strict=True)
             if scenario.is_active
         ]
-
-    def _correlations(self) -> dict[str, Any]:
-        section: dict[str, Any] = {}
-        for window, matrix in self.correlations.items():
-            if matrix is None:
-                section[f"{window}"] = None
-                section[f"{window}_reason"] = self.missing_windows[window]
-            else:
-                section[f"{window}"] = {
-                    "window_days": window,
-                    "as_of": iso(self.as_of),
-                    "pairs": coin_pairs(matrix).to_dict("records"),
-                }
-        return section
 
     def _data_quality(self) -> dict[str, Any]:
         return self.quality.to_dict() | {

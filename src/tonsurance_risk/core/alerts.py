@@ -171,9 +171,17 @@ def _contagion_alerts(findings: Findings) -> Iterator[Alert]:
     for pair in strong.to_dict("records"):
         message = (
             f"{pair['asset_1']} and {pair['asset_2']} are correlated {pair['correlation']:.2f} "
-            f"({pair['low']:.2f} to {pair['high']:.2f}, {pair['observations']} observations)"
+            f"({pair['low']:.2f} to {pair['high']:.2f}, {pair['observations']} observations){_basis(pair)}"
         )
         yield Alert("high", "contagion", message, "contagion", float(pair["correlation"]), CONTAGION_HIGH)
+
+
+def _basis(pair: Mapping[Any, Any]) -> str:
+    """Return what is left of a correlation without the days that carry it."""
+    if pair.get("rests_on_few_days") is not True:
+        return ""
+    days = [day.date().isoformat() for day in sorted(pair["influential_days"])]
+    return f"; it rests on {len(days)} days: {pair['without_influential']:.2f} without {', '.join(days)}"
 
 
 def _depeg_alerts(findings: Findings) -> Iterator[Alert]:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from tonsurance_risk.core.correlation import CorrelationMatrix
+from tonsurance_risk.core.dependence import Dependence
 from tonsurance_risk.core.prices import valid_index
 from tonsurance_risk.errors import InsufficientDataError
-from tonsurance_risk.model import BTC, DepegEvent, iso
+from tonsurance_risk.model import DepegEvent, iso
 
 TREND = timedelta(days=30)
 GROWTH = timedelta(days=7)
 SNAPSHOT_TOLERANCE = timedelta(days=3)
 """How much older than asked a snapshot may be, after missed runs."""
-REGIME_MEAN, REGIME_RISE = 0.8, 0.20
 SNAPSHOT_COLUMNS = ("var_95", "capital", "coverage")
 
 
@@ -73,29 +72,6 @@ def change_against_mean(history: pd.DataFrame, column: str, value: float, as_of:
     return _ratio(value, float(recent.mean()), f"the mean {column} of {len(recent)} snapshot(s)")
 
 
-def regime_change(recent: CorrelationMatrix | None, baseline: CorrelationMatrix | None) -> dict[str, Any]:
-    """Return whether the mean correlation of coins is above 0.8 and more than 20 % above the baseline's.
-
-    Raises
-    ------
-    InsufficientDataError
-        If a matrix is missing or has no estimated pair.
-    """
-    means = {}
-    for name, matrix in (("recent", recent), ("baseline", baseline)):
-        pairs = None if matrix is None else coin_pairs(matrix)
-        if pairs is None or pairs["is_default"].all():
-            raise InsufficientDataError(f"no {name} correlation of coins was estimated")
-        means[name] = float(pairs.loc[~pairs["is_default"], "correlation"].mean())
-    changed = means["recent"] > REGIME_MEAN and means["recent"] > (1.0 + REGIME_RISE) * means["baseline"]
-    return {"changed": bool(changed), "recent_mean": means["recent"], "baseline_mean": means["baseline"]}
-
-
-def coin_pairs(matrix: CorrelationMatrix) -> pd.DataFrame:
-    """Return the pairs of a matrix without BTC."""
-    return matrix.select([asset for asset in matrix.assets if asset != BTC]).pairs()
-
-
 def new_events(events: Iterable[DepegEvent], as_of: pd.Timestamp) -> int:
     """Return how many events began in the last 7 days."""
     return sum(as_of - GROWTH < event.start <= as_of for event in events)
@@ -108,20 +84,25 @@ def historical_comparison(
     var_95: float,
     capital: float,
     events: Iterable[DepegEvent],
-    correlations: Mapping[int, CorrelationMatrix | None],
+    dependence: Dependence,
 ) -> dict[str, Any]:
     """Return the comparison section of a report; what cannot be computed is None with a reason beside it."""
-    windows = sorted(correlations)
     section: dict[str, Any] = {}
     computations = {
         "var_95_vs_30d_avg": lambda: change_against_mean(history, "var_95", var_95, as_of),
-        "correlation_regime_change": lambda: regime_change(correlations[windows[0]], correlations[windows[-1]]),
+        "correlation_regime_change": lambda: _regime_change(dependence),
         "new_depeg_events_7d": lambda: new_events(events, as_of),
         "portfolio_growth_7d": lambda: relative_change(history, "capital", capital, as_of, GROWTH),
     }
     for name, compute in computations.items():
         section |= computed_or_reason(name, compute)
     return section
+
+
+def _regime_change(dependence: Dependence) -> dict[str, Any]:
+    if dependence.regime_change is None:
+        raise InsufficientDataError(dependence.reasons["regime_change"])
+    return dependence.regime_change.to_dict()
 
 
 def computed_or_reason(name: str, compute: Any) -> dict[str, Any]:

@@ -91,7 +91,7 @@ class _Estimator:
         correlation[undefined] = self.default
         np.fill_diagonal(correlation, 1.0)
         intervals = None
-        if self.bootstrap:
+        if self.bootstrap and len(assets) > 1:
             intervals = bootstrap_intervals(
                 values, correlation, ~undefined, n_resamples=self.bootstrap, seed=self.seed
             )

@@ -247,7 +247,8 @@ def _record(
     others = other_prices(store, report.source, step)
     _, _, events = checked_events(everything, everything.index[-1], report.step, report.source, others, pegs)
     store.save_events(events)
-    store.save_correlations([matrix for matrix in report.correlations.values() if matrix is not None], **place)
+    matrices = report.dependence.correlations.values()
+    store.save_correlations([matrix for matrix in matrices if matrix is not None], **place)
     store.save_run_inputs(report.run_inputs())
     snapshot = pd.DataFrame(
         {

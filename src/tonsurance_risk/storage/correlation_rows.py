@@ -8,6 +8,7 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
+from tonsurance_risk.core.bootstrap import BootstrapIntervals
 from tonsurance_risk.core.correlation import CorrelationMatrix
 from tonsurance_risk.model import whole
 from tonsurance_risk.ports import WriteResult
@@ -15,6 +16,8 @@ from tonsurance_risk.storage.instants import whole_microseconds
 from tonsurance_risk.storage.records import Row, StoredRow, counted, outcome, storable
 
 _PAIR = ["asset_1", "asset_2", "correlation", "observations", "is_default"]
+_MADE = ("n_resamples", "block_length", "seed")
+_INTERVAL = ("low", "high", *_MADE)
 
 
 def matrix_key(matrix: CorrelationMatrix, source: str, step: str) -> Row:
@@ -23,7 +26,8 @@ def matrix_key(matrix: CorrelationMatrix, source: str, step: str) -> Row:
     Raises
     ------
     ValueError
-        If the matrix has no `window_days` or `as_of`, or could not be restored from its pairs.
+        If the matrix has no `window_days` or `as_of`, is of another method than "pearson", or could not be
+        restored from its pairs.
     """
     if not isinstance(matrix, CorrelationMatrix):
         raise ValueError(f"matrices must be of the type CorrelationMatrix, found {type(matrix).__name__}")
@@ -31,6 +35,8 @@ def matrix_key(matrix: CorrelationMatrix, source: str, step: str) -> Row:
         raise ValueError(
             f"a matrix to store must have window_days and as_of, found {matrix.window_days} and {matrix.as_of}"
         )
+    if matrix.method != "pearson":
+        raise ValueError(f"a matrix to store must be of the method 'pearson', found {matrix.method!r}")
     if not matrix.assets:
         raise ValueError("a matrix to store must have assets, found none")
     for asset in matrix.assets:
@@ -59,8 +65,13 @@ def asset_rows(matrix: CorrelationMatrix) -> list[Row]:
 
 
 def pair_rows(matrix: CorrelationMatrix) -> list[Row]:
-    """Return a row a pair, ``asset_1 < asset_2`` by code point."""
-    return cast("list[Row]", matrix.pairs()[_PAIR].to_dict("records"))
+    """Return a row a pair, ``asset_1 < asset_2`` by code point, with the bootstrap interval where there is one."""
+    if matrix.bootstrap is None:
+        pairs = matrix.pairs()[_PAIR].to_dict("records")
+        return [cast("Row", pair) | dict.fromkeys(_INTERVAL) for pair in pairs]
+    made = {name: getattr(matrix.bootstrap, name) for name in _MADE}
+    pairs = matrix.pairs(interval="bootstrap")[[*_PAIR, "low", "high"]].to_dict("records")
+    return [cast("Row", pair) | made for pair in pairs]
 
 
 def matrix_of(
@@ -75,12 +86,21 @@ def matrix_of(
     values = np.eye(len(ordered))
     observations = np.diag(np.array([row["observations"] for row in ordered], dtype=np.int64))
     is_default = np.zeros(values.shape, dtype=bool)
+    low, high = np.eye(len(ordered)), np.eye(len(ordered))
+    made: dict[str, int] = {}
     for pair in pairs:
         i, j = place[pair["asset_1"]], place[pair["asset_2"]]
         values[i, j] = values[j, i] = pair["correlation"]
         observations[i, j] = observations[j, i] = pair["observations"]
         is_default[i, j] = is_default[j, i] = pair["is_default"]
-    return CorrelationMatrix(tuple(place), values, observations, is_default, window_days, as_of)
+        if pair["low"] is not None:
+            low[i, j] = low[j, i] = pair["low"]
+            high[i, j] = high[j, i] = pair["high"]
+            made = {name: pair[name] for name in _MADE}
+    bootstrap = BootstrapIntervals(low, high, **made) if made else None
+    return CorrelationMatrix(
+        tuple(place), values, observations, is_default, window_days, as_of, bootstrap=bootstrap
+    )
 
 
 def pair_changes(stored: CorrelationMatrix | None, given: CorrelationMatrix) -> WriteResult:

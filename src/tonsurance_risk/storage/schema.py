@@ -1,4 +1,4 @@
-"""The tables of a store, version 1.
+"""The tables of a store, version 2: intervals of correlations, and their latest ones.
 
 Times are whole microseconds since 1970-01-01 UTC and durations whole microseconds, both as integers: exact,
 small, and ordered as numbers on every database. Text compares by code point.
@@ -15,6 +15,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Connection,
     Dialect,
     Double,
     ForeignKeyConstraint,
@@ -23,6 +24,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    event,
     func,
     literal_column,
 )
@@ -35,7 +37,7 @@ from tonsurance_risk.storage.instants import (
     time_to_microseconds,
 )
 
-VERSION = 1
+VERSION = 2
 """The schema that this code reads and writes."""
 
 
@@ -190,7 +192,13 @@ asset_correlations = Table(
     _number("correlation"),
     Column("observations", BigInteger, nullable=False),
     Column("is_default", Boolean, nullable=False),
+    Column("low", Double),
+    Column("high", Double),
+    Column("n_resamples", BigInteger),
+    Column("block_length", BigInteger),
+    Column("seed", BigInteger),
     CheckConstraint("asset_1 < asset_2", name="pair_is_ordered"),
+    CheckConstraint("(low IS NULL) = (high IS NULL) AND low <= high", name="interval_is_ordered"),
     _between("correlation", -1.0, 1.0),
     *(
         ForeignKeyConstraint(
@@ -200,6 +208,23 @@ asset_correlations = Table(
         for asset in ("asset_1", "asset_2")
     ),
 )
+
+_LATEST_CORRELATIONS = """
+CREATE VIEW latest_correlations AS
+SELECT pairs.* FROM asset_correlations AS pairs
+JOIN (
+    SELECT source, step, window_days, MAX(as_of) AS as_of
+    FROM asset_correlations GROUP BY source, step, window_days
+) AS newest
+ON pairs.source = newest.source AND pairs.step = newest.step AND pairs.window_days = newest.window_days
+AND pairs.as_of = newest.as_of
+"""
+
+
+@event.listens_for(metadata, "after_create")
+def _create_views(_target: MetaData, connection: Connection, **_options: object) -> None:
+    connection.exec_driver_sql(_LATEST_CORRELATIONS)
+
 
 stress_scenarios = Table(
     "stress_scenarios",
