@@ -8,11 +8,11 @@ from typing import Any
 
 import attrs
 import numpy as np
+from scipy import special
 
 from tonsurance_risk.core.association import pairs_of
 from tonsurance_risk.model import BoolArray, FloatArray, IntArray, read_only
 
-LEVEL = 0.95
 MOST_STARTS = 512
 """Of long series only so many blocks, evenly spaced, can be drawn: the cost does not grow with their length."""
 _PAIRS_AT_ONCE = 64
@@ -55,8 +55,8 @@ class BlockResampling:
 
     Parameters
     ----------
-    n_rows, block_length : int
-        Rows of the series and of a block.
+    n_rows, block_length, n_blocks : int
+        Rows of the series and of a block, and how many blocks are drawn for a resample.
     starts : ndarray of int of shape (n_starts,)
         Where the blocks that can be drawn begin.
     counts : ndarray of shape (n_resamples, n_starts)
@@ -65,6 +65,7 @@ class BlockResampling:
 
     n_rows: int
     block_length: int
+    n_blocks: int
     starts: IntArray
     counts: FloatArray
 
@@ -76,7 +77,7 @@ class BlockResampling:
         rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed)))
         n_blocks = max(2, round(n_rows / block_length))
         counts = rng.multinomial(n_blocks, np.full(n_starts, 1.0 / n_starts), size=n_resamples)
-        return cls(n_rows, block_length, starts, counts.astype(np.float64))
+        return cls(n_rows, block_length, n_blocks, starts, counts.astype(np.float64))
 
     def block_sums(self, columns: FloatArray) -> FloatArray:
         """Return the sums over each block of columns of shape (n_rows, n_columns)."""
@@ -111,58 +112,88 @@ def bootstrap_intervals(
 
     Notes
     -----
-    The symmetric percentile-t interval of z = atanh r: z -+ h s, where s is the standard error of z from the sums
-    of its influence function over blocks, and h the 95 % quantile over the resamples of abs(z* - z) / s*. The
-    influence of a row with standardised returns a, b on r is ab - r (a^2 + b^2) / 2, and on z that over 1 - r^2.
-    All pairs share the blocks, drawn from a circle. They are n^(1/3) rows long, and longer where influences are
-    autocorrelated: (2 phi / (1 - phi^2))^(2/3) n^(1/3) for the largest lag-one autocorrelation phi of a pair, at
-    most n / 5. A resample in which a series does not move counts as infinitely far away.
+    The expanded percentile interval: the quantiles p and 1 - p over the resamples, where p, 2.5 % for many blocks,
+    is ``Phi(-sqrt(k / (k - 1)) t)`` for k blocks and the 97.5 % quantile t of Student's distribution with k - 1
+    degrees of freedom, which makes up for how little few blocks vary. A resample in which a series does not move
+    supports any correlation: it counts as -1 for the low end and as 1 for the high one.
 
-    Influence is linear in the moments of a block, so that s* needs the sums of products of moments alone: one
-    matrix product for all pairs and resamples, O(n_pairs (n_rows + n_resamples min(n_rows, 512))).
+    All pairs share the blocks, drawn from the rows closed to a circle. They are 2 n^(1/3) rows long, and longer
+    where the influence of the rows is autocorrelated: that times (2 phi / (1 - phi^2))^(2/3) for the largest
+    lag-one autocorrelation phi of a pair, at most n / 5. The influence of a row with standardised returns a, b is
+    ab - r (a^2 + b^2) / 2.
+
+    The cost is O(n_pairs (n_rows + n_resamples min(n_rows, 512))), in matrix products.
 
     References
     ----------
-    P. Hall, "On symmetric bootstrap confidence intervals", J. R. Statist. Soc. B 50 (1988) 35-45.
-    F. Goetze, H. R. Kuensch, "Second-order correctness of the blockwise bootstrap for stationary observations",
-    Annals of Statistics 24 (1996) 1914-1933, doi:10.1214/aos/1069362303.
-    E. Carlstein, "The use of subseries values for estimating the variance of a general statistic from a stationary
-    sequence", Annals of Statistics 14 (1986) 1171-1179, doi:10.1214/aos/1176350057, for the length of a block.
+    T. C. Hesterberg, "What teachers should know about the bootstrap", The American Statistician 69 (2015) 371-386,
+    doi:10.1080/00031305.2015.1089789, for the expansion. D. N. Politis, J. P. Romano, "A circular block-resampling
+    procedure for stationary data", in: Exploring the Limits of Bootstrap (Wiley, 1992) 263-270. E. Carlstein, "The
+    use of subseries values for estimating the variance of a general statistic from a stationary sequence", Annals
+    of Statistics 14 (1986) 1171-1179, doi:10.1214/aos/1176350057, for the length of a block.
     """
+    resampled = resample_correlations(values, correlation, defined, n_resamples=n_resamples, seed=seed)
     low, high = np.full(correlation.shape, -1.0), np.full(correlation.shape, 1.0)
-    pairs = np.array([pair for pair in pairs_of(len(correlation)) if defined[pair]], dtype=int).reshape(-1, 2)
-    length = block_length(values, correlation, pairs)
-    resampling = BlockResampling.draw(len(values), length, n_resamples, seed)
-    for some in _chunks(pairs):
-        i, j = some.T
-        r = correlation[i, j]
-        ends = _symmetric_t(resampling, pair_columns(values, i, j), r)
+    for i, j, r in resampled.chunks():
+        estimate = correlation[i, j]
+        ends = resampled.interval(np.where(np.isnan(r), -1.0, r), np.where(np.isnan(r), 1.0, r))
         for table, end in zip((low, high), ends, strict=True):
-            table[i, j] = table[j, i] = np.where(np.abs(r) >= _UNIT, r, end)
+            table[i, j] = table[j, i] = np.where(np.abs(estimate) >= _UNIT, estimate, end)
     for table in (low, high):
         np.fill_diagonal(table, 1.0)
-    return BootstrapIntervals(low, high, n_resamples, length, seed)
+    return BootstrapIntervals(low, high, n_resamples, resampled.blocks.block_length, seed)
 
 
-def resampled_correlations(
-    values: FloatArray, correlation: FloatArray, defined: BoolArray, *, n_resamples: int, seed: int
-) -> FloatArray:
-    """Return the matrices of block resamples, shape (n_resamples, n_assets, n_assets).
+@attrs.frozen
+class ResampledCorrelations:
+    """Correlations of block resamples.
 
-    A pair that is not defined, or not in a resample, keeps its entry of `correlation`.
+    Parameters
+    ----------
+    blocks : BlockResampling
+        What was drawn.
+    pairs : ndarray of int of shape (n_pairs, 2)
+        Positions of the assets of each pair that is estimated.
+    values : ndarray of shape (n_rows, n_assets)
+        The returns.
+    correlation : ndarray of shape (n_assets, n_assets)
+        The estimates.
     """
-    matrices = np.broadcast_to(correlation, (n_resamples, *correlation.shape)).copy()
+
+    blocks: BlockResampling
+    pairs: IntArray
+    values: FloatArray
+    correlation: FloatArray
+
+    def chunks(self) -> Iterator[tuple[IntArray, IntArray, FloatArray]]:
+        """Yield positions of some pairs and their resamples, NaN where a series does not move in one."""
+        for some in _chunks(self.pairs):
+            i, j = some.T
+            columns = pair_columns(self.values, i, j).reshape(len(self.values), -1)
+            sums = self.blocks.sums(self.blocks.block_sums(columns))
+            yield i, j, correlation_of_moments(sums.reshape(len(sums), 6, -1))
+
+    def matrices(self) -> FloatArray:
+        """Return whole matrices, (n_resamples, n_assets, n_assets); what is not in a resample is as estimated."""
+        tables = np.repeat(self.correlation[None], len(self.blocks.counts), axis=0)
+        for i, j, r in self.chunks():
+            tables[:, i, j] = tables[:, j, i] = np.where(np.isnan(r), self.correlation[i, j], r)
+        return tables
+
+    def interval(self, low: FloatArray, high: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the 95 % interval of a number over the resamples, the first axis; see `bootstrap_intervals`."""
+        k = self.blocks.n_blocks
+        beyond = special.ndtr(-math.sqrt(k / (k - 1.0)) * special.stdtrit(k - 1.0, 0.975))
+        return np.quantile(low, beyond, axis=0), np.quantile(high, 1.0 - beyond, axis=0)
+
+
+def resample_correlations(
+    values: FloatArray, correlation: FloatArray, defined: BoolArray, *, n_resamples: int, seed: int
+) -> ResampledCorrelations:
+    """Return the resamples of correlations; the arguments are those of `bootstrap_intervals`."""
     pairs = np.array([pair for pair in pairs_of(len(correlation)) if defined[pair]], dtype=int).reshape(-1, 2)
-    length = block_length(values, correlation, pairs)
-    resampling = BlockResampling.draw(len(values), length, n_resamples, seed)
-    for some in _chunks(pairs):
-        i, j = some.T
-        columns = pair_columns(values, i, j)
-        blocks = resampling.block_sums(columns.reshape(len(values), -1))
-        moments = resampling.sums(blocks).reshape(n_resamples, 6, -1)
-        r = correlation_of_moments(moments)
-        matrices[:, i, j] = matrices[:, j, i] = np.where(np.isnan(r), correlation[i, j], r)
-    return matrices
+    blocks = BlockResampling.draw(len(values), block_length(values, correlation, pairs), n_resamples, seed)
+    return ResampledCorrelations(blocks, pairs, values, correlation)
 
 
 def block_length(values: FloatArray, correlation: FloatArray, pairs: IntArray) -> int:
@@ -178,7 +209,7 @@ def block_length(values: FloatArray, correlation: FloatArray, pairs: IntArray) -
         largest = max(largest, float(np.max(lagged[total > 0.0] / total[total > 0.0], initial=0.0)))
     largest = min(largest, 0.99)
     factor = math.pow(2.0 * largest / (1.0 - largest**2), 2.0 / 3.0)
-    return max(1, min(math.ceil(max(1.0, factor) * math.cbrt(n)), n // 5))
+    return max(1, min(math.ceil(2.0 * max(1.0, factor) * math.cbrt(n)), n // 5))
 
 
 def correlation_of_moments(moments: FloatArray) -> FloatArray:
@@ -213,55 +244,3 @@ def pair_columns(values: FloatArray, i: IntArray, j: IntArray) -> FloatArray:
     columns[:, 3], columns[:, 4] = columns[:, 1] ** 2, columns[:, 2] ** 2
     columns[:, 5] = columns[:, 1] * columns[:, 2]
     return columns
-
-
-def _symmetric_t(resampling: BlockResampling, columns: FloatArray, r: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return the ends of the intervals of pairs."""
-    n_pairs = columns.shape[2]
-    blocks = resampling.block_sums(columns.reshape(resampling.n_rows, -1)).reshape(-1, 6, n_pairs)
-    one, other = np.triu_indices(6)
-    squared = blocks[:, one] * blocks[:, other]
-    sums = resampling.sums(np.concatenate([blocks, squared], axis=1).reshape(len(blocks), -1))
-    moments, products = np.split(sums.reshape(len(sums), -1, n_pairs), [6], axis=1)
-
-    whole = columns.sum(axis=0)[None]
-    per_series = resampling.n_rows / resampling.block_length / len(blocks)
-    inside = np.clip(r, -_UNIT, _UNIT)
-    error = _standard_error(whole, squared.sum(axis=0)[None] * per_series, inside[None], one, other)[0]
-    drawn = correlation_of_moments(moments)
-    drawn[np.abs(drawn) >= _UNIT] = np.nan
-    errors = _standard_error(moments, products, drawn, one, other)
-    z = np.arctanh(inside)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        distance = np.abs(np.arctanh(drawn) - z) / errors
-    distance[~np.isfinite(distance)] = np.inf
-    rank = math.ceil(LEVEL * (len(distance) + 1))
-    half = np.partition(distance, min(rank, len(distance)) - 1, axis=0)[min(rank, len(distance)) - 1]
-    width = np.where(error > 0.0, half, np.inf) * np.maximum(error, np.finfo(float).tiny)
-    return np.tanh(z - width), np.tanh(z + width)
-
-
-def _standard_error(
-    moments: FloatArray, products: FloatArray, r: FloatArray, one: IntArray, other: IntArray
-) -> FloatArray:
-    """Return the standard error of atanh r from the sums over blocks of the products of their moments."""
-    n, a, b, aa, bb, _ = np.moveaxis(moments, 1, 0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean_a, mean_b = a / n, b / n
-        variation_a, variation_b = aa / n - mean_a**2, bb / n - mean_b**2
-        scale = np.sqrt(variation_a * variation_b)
-        # Influence of a row on r, as a linear function of 1, a, b, a^2, b^2, ab.
-        weights = np.stack(
-            [
-                mean_a * mean_b / scale - r / 2.0 * (mean_a**2 / variation_a + mean_b**2 / variation_b),
-                r * mean_a / variation_a - mean_b / scale,
-                r * mean_b / variation_b - mean_a / scale,
-                -r / (2.0 * variation_a),
-                -r / (2.0 * variation_b),
-                1.0 / scale,
-            ],
-            axis=1,
-        )
-        twice = np.where(one == other, 1.0, 2.0)[:, None]
-        spread = np.sum(twice * weights[:, one] * weights[:, other] * products, axis=1)
-        return np.asarray(np.sqrt(np.maximum(spread, 0.0)) / (n * (1.0 - r**2)))

@@ -225,7 +225,7 @@ class CorrelationMatrix:
         made = self.bootstrap
         return {
             "interval": {
-                "method": "symmetric block bootstrap-t",
+                "method": "expanded percentiles of a block bootstrap",
                 "level": 0.95,
                 "n_resamples": made.n_resamples,
                 "block_length": made.block_length,

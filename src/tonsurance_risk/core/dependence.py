@@ -28,8 +28,8 @@ from tonsurance_risk.errors import InsufficientDataError
 from tonsurance_risk.model import BTC, YEAR, DepegEvent, as_utc, iso
 
 WINDOWS = (30, 90, 365)
-RESAMPLES = 499
-"""Of every interval: the 475th of the distances of the resamples is the 95 % quantile, exactly."""
+RESAMPLES = 999
+"""Of every interval."""
 
 _T = TypeVar("_T")
 

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from tonsurance_risk.core.association import pairs_of
-from tonsurance_risk.core.bootstrap import correlation_of_moments, resampled_correlations
+from tonsurance_risk.core.bootstrap import correlation_of_moments, resample_correlations
 from tonsurance_risk.core.correlation import CorrelationMatrix
 from tonsurance_risk.core.windows import LONGEST_WINDOW, MOST_RESAMPLES, correlation_matrix, timed_returns
 from tonsurance_risk.errors import InsufficientDataError
@@ -20,6 +20,7 @@ from tonsurance_risk.model import FloatArray, IntArray, as_utc, iso, whole, with
 
 REGIME_MEAN, REGIME_RISE = 0.8, 0.20
 _PERMUTATIONS_AT_ONCE = 256
+_RESAMPLES = 999
 _NEARLY_ONE = 1.0 - 1e-9
 """Where atanh is cut off, so that two perfect correlations do not differ by rounding."""
 
@@ -158,12 +159,10 @@ def correlation_regime_change(
     >>> change.changed, change.significant, change.pairs.loc[change.pairs["significant"], "asset_2"].tolist()
     (False, True, ['USDC'])
     """
-    lengths = tuple(
-        whole(days, name, 1, LONGEST_WINDOW) for name, days in (("recent", recent), ("baseline", baseline))
-    )
+    lengths = whole(recent, "recent", 1, LONGEST_WINDOW), whole(baseline, "baseline", 1, LONGEST_WINDOW)
     within(level, "level", 0.0, 1.0, open_low=True)
-    whole(n_permutations, "n_permutations", 19, MOST_RESAMPLES)
-    whole(seed, "seed", 0)
+    n_permutations = whole(n_permutations, "n_permutations", 19, MOST_RESAMPLES)
+    seed = whole(seed, "seed", 0)
     frame = timed_returns(returns)
     frame = frame[sorted(frame.columns)]
     if not len(frame):
@@ -185,8 +184,8 @@ def correlation_regime_change(
     ]
     return RegimeChange(
         as_of=end,
-        recent_days=recent,
-        baseline_days=baseline,
+        recent_days=lengths[0],
+        baseline_days=lengths[1],
         n_recent=len(windows[0]),
         n_baseline=len(windows[1]),
         recent_mean=means[0],
@@ -298,6 +297,7 @@ def _block_moments(values: FloatArray, i: IntArray, j: IntArray, length: int) ->
 def _mean_with_interval(
     values: FloatArray, matrix: CorrelationMatrix, i: IntArray, j: IntArray, seed: int
 ) -> tuple[float, float, float]:
-    drawn = resampled_correlations(values, matrix.values, ~matrix.is_default, n_resamples=499, seed=seed)
-    low, high = np.quantile(drawn[:, i, j].mean(axis=1), [0.025, 0.975])
+    resampled = resample_correlations(values, matrix.values, ~matrix.is_default, n_resamples=_RESAMPLES, seed=seed)
+    means = resampled.matrices()[:, i, j].mean(axis=1)
+    low, high = resampled.interval(means, means)
     return float(matrix.values[i, j].mean()), float(low), float(high)

@@ -11,11 +11,11 @@ import pandas as pd
 
 from tonsurance_risk.assets import canonical
 from tonsurance_risk.core.association import pearson
-from tonsurance_risk.core.bootstrap import correlation_of_moments, pair_columns, resampled_correlations
+from tonsurance_risk.core.bootstrap import correlation_of_moments, pair_columns, resample_correlations
 from tonsurance_risk.core.correlation import CorrelationMatrix
 from tonsurance_risk.core.prices import ticks_of
 from tonsurance_risk.core.statistics import checked_events
-from tonsurance_risk.core.windows import correlation_matrix, timed_returns
+from tonsurance_risk.core.windows import MOST_RESAMPLES, correlation_matrix, timed_returns
 from tonsurance_risk.errors import InsufficientDataError
 from tonsurance_risk.model import BoolArray, DepegEvent, FloatArray, IntArray, whole, within
 
@@ -62,7 +62,7 @@ class CorrelationSensitivity:
                 "value": self.common_mode_share,
                 "low": self.common_mode_low,
                 "high": self.common_mode_high,
-                "method": "percentiles of a block bootstrap",
+                "method": "expanded percentiles of a block bootstrap",
                 "n_resamples": self.n_resamples,
                 "seed": self.seed,
             },
@@ -79,7 +79,7 @@ def correlation_sensitivity(
     n_days: int = 5,
     threshold: float = 0.8,
     min_observations: int = 20,
-    bootstrap: int = 499,
+    bootstrap: int = 999,
     seed: int = 0,
 ) -> CorrelationSensitivity:
     """Return each correlation without its most influential days and without depegs, and the mode that all share.
@@ -136,9 +136,9 @@ def correlation_sensitivity(
     >>> [round(float(pair[name]), 2) for name in ("correlation", "without_influential")], pair["rests_on_few_days"]
     ([1.0, -0.16], np.True_)
     """
-    whole(n_days, "n_days", 1)
+    n_days, seed = whole(n_days, "n_days", 1), whole(seed, "seed", 0)
     alert = within(threshold, "threshold", -1.0, 1.0)
-    whole(bootstrap, "bootstrap", 1)
+    bootstrap = whole(bootstrap, "bootstrap", 1, MOST_RESAMPLES)
     listed = checked_events(events)
     frame = timed_returns(returns)
     frame = frame[sorted(frame.columns)]
@@ -250,7 +250,9 @@ def _first_component(matrix: CorrelationMatrix) -> tuple[float, FloatArray]:
 def _common_mode_interval(
     values: FloatArray, matrix: CorrelationMatrix, n_resamples: int, seed: int
 ) -> tuple[float, float]:
-    drawn = resampled_correlations(values, matrix.values, ~matrix.is_default, n_resamples=n_resamples, seed=seed)
-    shares = np.linalg.eigvalsh(drawn)[:, -1] / len(matrix.assets)
-    low, high = np.quantile(shares, [0.025, 0.975])
+    resampled = resample_correlations(
+        values, matrix.values, ~matrix.is_default, n_resamples=n_resamples, seed=seed
+    )
+    shares = np.linalg.eigvalsh(resampled.matrices())[:, -1] / len(matrix.assets)
+    low, high = resampled.interval(shares, shares)
     return float(low), float(high)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import cast
 
 import attrs
@@ -41,8 +42,8 @@ class _Estimator:
     halflife: timedelta | None
     min_observations: int
     default: float
-    bootstrap: int
-    seed: int
+    bootstrap: int = attrs.field(converter=partial(whole, name="bootstrap", low=0, high=MOST_RESAMPLES))
+    seed: int = attrs.field(converter=partial(whole, name="seed", low=0))
 
     def __attrs_post_init__(self) -> None:
         if self.method not in METHODS:
@@ -55,8 +56,6 @@ class _Estimator:
             raise ValueError("halflife must be a datetime.timedelta > 0, found 0")
         whole(self.min_observations, "min_observations", 2)
         within(self.default, "default", -1.0, 1.0)
-        whole(self.bootstrap, "bootstrap", 0, MOST_RESAMPLES)
-        whole(self.seed, "seed", 0)
         if self.bootstrap and self.method != "pearson":
             raise ValueError(f"bootstrap intervals are those of the method 'pearson', found {self.method!r}")
 
@@ -288,7 +287,7 @@ def rolling_correlation(
     window: int = 90,
     every: timedelta = timedelta(days=7),
     min_observations: int = 20,
-    bootstrap: int = 499,
+    bootstrap: int = 999,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Return the correlation of a pair over a window that moves in time.
