@@ -209,7 +209,7 @@ def block_length(values: FloatArray, correlation: FloatArray, pairs: IntArray) -
         largest = max(largest, float(np.max(lagged[total > 0.0] / total[total > 0.0], initial=0.0)))
     largest = min(largest, 0.99)
     factor = math.pow(2.0 * largest / (1.0 - largest**2), 2.0 / 3.0)
-    return max(1, min(math.ceil(2.0 * max(1.0, factor) * math.cbrt(n)), n // 5))
+    return max(1, min(math.ceil(2.0 * max(1.0, factor) * math.cbrt(n) - 1e-9), n // 5))
 
 
 def correlation_of_moments(moments: FloatArray) -> FloatArray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from functools import partial
 from typing import cast
 
 import attrs
@@ -34,6 +33,14 @@ LONGEST_WINDOW = 36_500
 MOST_RESAMPLES = 1_000_000
 
 
+def _resamples(value: object) -> int:
+    return whole(value, "bootstrap", 0, MOST_RESAMPLES)
+
+
+def _seed(value: object) -> int:
+    return whole(value, "seed", 0)
+
+
 @attrs.frozen(kw_only=True)
 class _Estimator:
     """How to turn returns into matrices; the options of `correlation_matrix`."""
@@ -42,8 +49,8 @@ class _Estimator:
     halflife: timedelta | None
     min_observations: int
     default: float
-    bootstrap: int = attrs.field(converter=partial(whole, name="bootstrap", low=0, high=MOST_RESAMPLES))
-    seed: int = attrs.field(converter=partial(whole, name="seed", low=0))
+    bootstrap: int = attrs.field(converter=_resamples)
+    seed: int = attrs.field(converter=_seed)
 
     def __attrs_post_init__(self) -> None:
         if self.method not in METHODS:
