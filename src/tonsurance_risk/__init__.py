@@ -4,7 +4,7 @@ Importing it starts nothing. Price sources are in `tonsurance_risk.sources`, sto
 `tonsurance_risk.storage`, errors in `tonsurance_risk.errors`.
 """
 
-from tonsurance_risk import errors, sources, storage
+from tonsurance_risk import errors, plots, sources, storage
 from tonsurance_risk.assessment import assess
 from tonsurance_risk.assets import STABLECOINS, get_asset
 from tonsurance_risk.core.alerts import Alert, Recommendation
@@ -110,6 +110,7 @@ __all__ = [
     "log_returns",
     "open_store",
     "pairs_by_risk_level",
+    "plots",
     "portfolio_metrics",
     "read_vault",
     "rolling_correlation",

@@ -6,7 +6,6 @@ the lock.
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 import traceback
@@ -21,12 +20,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tonsurance_risk.core.simulation import MOST_SIMULATIONS
+from tonsurance_risk.core.windows import LONGEST_WINDOW
 from tonsurance_risk.errors import LockHeldError, RiskError, SettingsError, UnknownAssetError
 from tonsurance_risk.inputs import read_vault, sample_vault
 from tonsurance_risk.ports import Clock, PriceSource, SystemClock
-from tonsurance_risk.reporting.events import events_path, print_events, save_events
+from tonsurance_risk.reporting.correlations import print_correlations, save_correlations
+from tonsurance_risk.reporting.events import print_events, save_events
+from tonsurance_risk.reporting.files import json_text, table_path
 from tonsurance_risk.reporting.terminal import print_summary
 from tonsurance_risk.runner.daily import RunResult, describe, run_daily
+from tonsurance_risk.runner.dependence import correlate_prices
 from tonsurance_risk.runner.detection import (
     DetectionRule,
     GatheredPrices,
@@ -179,19 +182,65 @@ def detect(
         merge_within=_duration(merge_within, "--merge-within"),
         direction=direction.value,
     )
-    target = None if out is None else events_path(out)
+    target = None if out is None else table_path(out)
     wanted = None if assets is None else _symbols(assets)
     result = detect_events(_gathered(place, source, db, interval, wanted), rule, checks=checks)
     document = result.to_dict()
     written = None if target is None else save_events(document, target)
     if as_json:
-        typer.echo(json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False))
+        typer.echo(json_text(document), nl=False)
     else:
         console = Console()
         print_events(document, console)
         if written is not None:
             console.print(f"written: {written}", markup=False, highlight=False, soft_wrap=True)
     return ATTENTION if result.needs_attention else DONE
+
+
+_PairsFile = Annotated[Path | None, typer.Option(help="File to write to: .csv for the pairs, .json for all.")]
+
+
+@app.command()
+def correlate(
+    place: _Place = None,
+    source: _PlaceOrName = None,
+    db: _StoreToRead = None,
+    interval: _IntervalOrName = None,
+    assets: _Assets = None,
+    windows: Annotated[str, typer.Option(help="Look-back windows in days, with commas between.")] = "30,90,365",
+    as_of: Annotated[
+        str | None, typer.Option(help="Date (00:00 UTC of it) or full instant; the last price when not given.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all resamples.")] = 0,
+    out: _PairsFile = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> int:
+    """Show how coins move together, and what each number rests on."""
+    days = _days(windows)
+    end = None if as_of is None else _instant(as_of)
+    target = None if out is None else table_path(out)
+    wanted = None if assets is None else _symbols(assets)
+    result = correlate_prices(_gathered(place, source, db, interval, wanted), windows=days, as_of=end, seed=seed)
+    document = result.to_dict()
+    written = None if target is None else save_correlations(document, target)
+    if as_json:
+        typer.echo(json_text(document), nl=False)
+    else:
+        console = Console()
+        print_correlations(document, console)
+        if written is not None:
+            console.print(f"written: {written}", markup=False, highlight=False, soft_wrap=True)
+    return ATTENTION if result.needs_attention else DONE
+
+
+def _days(given: str) -> list[int]:
+    found = re.fullmatch(r"[1-9]\d{0,4}(,[1-9]\d{0,4})*", given.replace(" ", ""), re.ASCII)
+    if found is None or any(int(days) > LONGEST_WINDOW for days in found[0].split(",")):
+        raise SettingsError(
+            f"--windows must be numbers of days from 1 to {LONGEST_WINDOW:,} with commas between, found {given!r}",
+            observed=given,
+        )
+    return list(dict.fromkeys(int(days) for days in found[0].split(",")))
 
 
 def _stored_name(source: str) -> str:
@@ -255,6 +304,10 @@ def _as_of(given: str | None, source: PriceSource, clock: Clock) -> datetime:
         if isinstance(source, SampleSource):
             return source.last
         return datetime.combine(clock.now().astimezone(UTC).date(), time(), UTC)
+    return _instant(given)
+
+
+def _instant(given: str) -> datetime:
     try:
         instant = datetime.fromisoformat(given)
     except ValueError as error:
@@ -284,7 +337,7 @@ def _progress() -> Progress:
 
 def _show(result: RunResult, *, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(result.document, indent=2, allow_nan=False, ensure_ascii=False))
+        typer.echo(json_text(result.document), nl=False)
         return
     console = Console()
     print_summary(result.document, console)

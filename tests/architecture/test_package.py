@@ -82,6 +82,7 @@ def test_core_has_no_effects(path):
         ("sqlalchemy", ("storage",)),
         ("typer", ("cli.py",)),
         ("rich", ("cli.py", "reporting")),
+        ("matplotlib", ("plots.py", "reporting")),
         ("hypothesis", ()),
     ],
 )

@@ -100,6 +100,27 @@ def matrix(*assets: str, as_of: pd.Timestamp = NOON, window_days: int = 30, r: f
     return CorrelationMatrix(assets, values, observations, is_default, window_days, as_of)
 
 
+def test_bootstrap_intervals_come_back_with_their_matrix(store: Store) -> None:
+    """And a change of them alone is a change; other methods are refused."""
+    values = np.random.default_rng(0).standard_t(3, (60, 3))
+    values[:50, 2] = np.nan
+    returns = pd.DataFrame(values, columns=["USDC", "DAI", "GHO"])
+    made = [
+        attrs.evolve(correlation_matrix(returns, bootstrap=99, seed=seed), window_days=30, as_of=NOON)
+        for seed in (1, 2)
+    ]
+
+    assert WriteResult(3, 0, 0) == store.save_correlations(made[:1], **KEY)
+    assert made[0] == store.load_correlations(window_days=30, **KEY)
+    assert WriteResult(0, 0, 3) == store.save_correlations(made[:1], **KEY)
+    changed = store.save_correlations(made[1:], **KEY)
+    assert made[1] == store.load_correlations(window_days=30, **KEY)
+    assert (0, 3, 0) == (changed.new, changed.changed, changed.unchanged)
+    ranks = attrs.evolve(correlation_matrix(returns, method="spearman"), window_days=30, as_of=NOON)
+    with pytest.raises(ValueError, match="must be of the method 'pearson', found 'spearman'"):
+        store.save_correlations([ranks], **KEY)
+
+
 def test_sources_are_listed_by_step(store: Store) -> None:
     """Sorted; one that was given nothing to store has no prices."""
     assert [] == store.price_sources()

@@ -13,6 +13,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pandas as pd
 import pytest
@@ -687,3 +688,19 @@ def test_a_file_gives_the_same_as_memory(tmp_path_factory: pytest.TempPathFactor
             return tmp_path_factory.mktemp("store")
 
     run_state_machine_as_test(Machine, settings=settings(max_examples=40, stateful_step_count=30, deadline=None))
+
+
+def test_the_view_of_the_latest_correlations(path: Path) -> None:
+    """The newest instant of each source, step and window."""
+    table = pd.DataFrame([[1.0, 0.5], [0.5, 1.0]], index=["DAI", "USDC"], columns=["DAI", "USDC"])
+    with opened(path) as store:
+        for days, window, source in ((1, 30, "a"), (2, 30, "a"), (1, 90, "a"), (3, 30, "b")):
+            as_of = pd.Timestamp(2024, 1, days, tz="UTC")
+            matrix = attrs.evolve(CorrelationMatrix.from_frame(table), window_days=window, as_of=as_of)
+            store.save_correlations([matrix], source=source, step="1h")
+
+    rows = execute(path, "SELECT source, window_days, as_of, correlation FROM latest_correlations ORDER BY 1, 2")
+
+    day = 86_400_000_000
+    first = pd.Timestamp("2024-01-01", tz="UTC").value // 1000
+    assert [("a", 30, first + day, 0.5), ("a", 90, first, 0.5), ("b", 30, first + 2 * day, 0.5)] == rows

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,8 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tonsurance_risk.errors import SettingsError, StorageError
-from tonsurance_risk.reporting.files import replace_file, writable_folder
+from tonsurance_risk.reporting.files import json_text, table_path, write_table
 
 EVENT_COLUMNS = (
     "asset", "direction", "start", "end", "recovered_at", "min_price", "max_price", "severity", "n_observations",
@@ -24,22 +22,6 @@ EVENT_COLUMNS = (
     "recovery_time_seconds", "is_open",
 )  # fmt: skip
 """The columns of a CSV file of events, named as in `DepegEvent.to_dict`."""
-
-
-def events_path(path: str | os.PathLike[str]) -> Path:
-    """Return a path that events can be written to; its folder is made where it did not exist.
-
-    Raises
-    ------
-    SettingsError
-        If it does not end with .csv or .json, is a folder, or cannot be written to.
-    """
-    file = Path(path)
-    if file.suffix.casefold() not in (".csv", ".json"):
-        raise SettingsError(f"events are written to a file .csv or .json, found {str(file)!r}", observed=str(file))
-    if file.is_dir():
-        raise SettingsError(f"{str(file)!r} is a folder, needed is the path of a file", observed=str(file))
-    return writable_folder(file.parent) / file.name
 
 
 def save_events(document: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:
@@ -55,17 +37,12 @@ def save_events(document: Mapping[str, Any], path: str | os.PathLike[str]) -> Pa
     Raises
     ------
     SettingsError
-        As `events_path`.
+        As `table_path`.
     StorageError
         If writing failed on the way; an older file of that name is intact then.
     """
-    file = events_path(path)
-    content = _csv(document) if file.suffix.casefold() == ".csv" else _json(document)
-    try:
-        replace_file(file, content)
-    except OSError as error:
-        raise StorageError(f"the events could not be written to {file}: {error.strerror}") from error
-    return file
+    file = table_path(path)
+    return write_table(file, _csv(document) if file.suffix.casefold() == ".csv" else json_text(document))
 
 
 def print_events(document: Mapping[str, Any], console: Console) -> None:
@@ -107,10 +84,6 @@ def _confirmation(event: Mapping[str, Any]) -> str:
     if event["confirmed"] is None:
         return "-"
     return "yes" if event["confirmed"] else f"local to {escape(str(event['local_to']))}"
-
-
-def _json(document: Mapping[str, Any]) -> str:
-    return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def _csv(document: Mapping[str, Any]) -> str:

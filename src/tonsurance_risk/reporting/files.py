@@ -36,7 +36,7 @@ def save_report(report: RiskReport | Mapping[str, Any], directory: str | os.Path
     Written to a temporary file in the same folder, flushed to the disk, then renamed over the old one.
     """
     document = report.to_dict() if isinstance(report, RiskReport) else dict(report)
-    content = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    content = json_text(document)
     folder = writable_folder(directory)
     path = folder / f"risk_report_{date.fromisoformat(document['report_date']).isoformat()}.json"
     try:
@@ -83,3 +83,33 @@ def replace_file(path: Path, content: str) -> None:
             os.fsync(directory)
         finally:
             os.close(directory)
+
+
+def table_path(path: str | os.PathLike[str]) -> Path:
+    """Return a path that a table can be written to; its folder is made where it did not exist.
+
+    Raises
+    ------
+    SettingsError
+        If it does not end with .csv or .json, is a folder, or cannot be written to.
+    """
+    file = Path(path)
+    if file.suffix.casefold() not in (".csv", ".json"):
+        raise SettingsError(f"the file must end with .csv or .json, found {str(file)!r}", observed=str(file))
+    if file.is_dir():
+        raise SettingsError(f"{str(file)!r} is a folder, needed is the path of a file", observed=str(file))
+    return writable_folder(file.parent) / file.name
+
+
+def write_table(file: Path, content: str) -> Path:
+    """Write a file, complete or not at all; a `StorageError` if that failed, and an older file is intact then."""
+    try:
+        replace_file(file, content)
+    except OSError as error:
+        raise StorageError(f"{file} could not be written: {error.strerror}") from error
+    return file
+
+
+def json_text(document: Mapping[str, Any]) -> str:
+    """Return a document as JSON text, indented, without NaN."""
+    return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
