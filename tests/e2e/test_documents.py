@@ -53,6 +53,20 @@ def test_the_csv_example(tmp_path):
     assert "high coverage is 70.00% of capital" in printed
 
 
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared price data are not beside the checkout")
+def test_the_example_of_one_week(tmp_path):
+    """0.95 with it and 0.25 without, as in the sourced table of closes; the refuge turns its sign."""
+    printed = run_script([str(ROOT / "examples" / "correlation_without_one_week.py"), str(SHARED)], tmp_path)
+
+    year, rest = printed.split("2023 without 10 to 14 March")
+    assert re.search(r"DAI +USDC +0\.95\d+ +0\.0\d+ +0\.9\d+ +365", year)
+    assert re.search(r"DAI +USDC +0\.25\d+ +-?0\.0\d+ +0\.4\d+ +360", rest)
+    assert re.search(r"USDC +USDT +-0\.49", year)
+    assert re.search(r"USDC +USDT +0\.47|USDC +USDT +0\.468", rest)
+    assert "DAI USDC: 0.95, 0.19 without 03-12, 03-13" in printed
+    assert "an alert at 0.8 rests on these days" in printed
+
+
 def test_every_example_is_tested():
     """By name, in this file."""
     tested = Path(__file__).read_text()

@@ -174,6 +174,23 @@ def test_contagion_is_a_high_alert():
     assert 2.5e5 == advice.value
 
 
+def test_a_contagion_alert_says_that_it_rests_on_five_days():
+    """With the value without them and the days; the correlation has its bootstrap interval."""
+    prices = market()
+    prices.iloc[-40:-38, :2] *= 0.9
+
+    report = report_of(prices)
+
+    [alert] = [a for a in report.alerts if a.rule == "contagion"]
+    assert "it rests on 5 days: " in alert.message
+    assert f"{prices.index[-40]:%Y-%m-%d}" in alert.message
+    [pair] = report.to_dict()["contagion"]
+    assert pair["rests_on_few_days"]
+    assert f"({pair['low']:.2f} to {pair['high']:.2f}, 89 observations)" in alert.message
+    assert pair["low"] < 0.8 < pair["high"]
+    assert report.to_dict()["correlations"]["90"]["interval"]["n_resamples"] == 999
+
+
 def test_a_covered_asset_without_prices():
     """A high alert, an entry in data_quality, a stated fallback volatility; the coin is still simulated."""
     report = report_of(vault=book(coins=[*COINS, "mkUSD"]))
