@@ -18,7 +18,7 @@ import pytest
 import tonsurance_risk as tr
 from tonsurance_risk.cli import run
 from tonsurance_risk.model import DepegEvent
-from tonsurance_risk.reporting import events as events_module
+from tonsurance_risk.reporting import files as files_module
 from tonsurance_risk.reporting.events import EVENT_COLUMNS, save_events
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "prices"
@@ -302,8 +302,8 @@ class TestOutput:
         def full(_path, _content):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(events_module, "replace_file", full)
-        assert "StorageError: the events could not be written" in detect("csv:prices", "--out", name, expect=2).err
+        monkeypatch.setattr(files_module, "replace_file", full)
+        assert "could not be written: No space left" in detect("csv:prices", "--out", name, expect=2).err
         monkeypatch.undo()
         monkeypatch.chdir(folder)
         with pytest.raises((TypeError, ValueError)):
@@ -368,7 +368,7 @@ class TestExitCodes:
             (["--merge-within", "9999999d"], "--merge-within must be a duration"),
             (["--direction", "sideways"], "--direction"),
             (["--interval", "5m"], "--interval"),
-            (["--out", "events.txt"], "a file .csv or .json, found 'events.txt'"),
+            (["--out", "events.txt"], "must end with .csv or .json, found 'events.txt'"),
             (["--out", "folder.csv"], "is a folder"),
             (["--out", "notes.txt/events.csv"], "cannot be written to"),
             (["--db", "sqlite:///risk.db"], "with --db give --source"),

@@ -383,3 +383,61 @@ def test_wrong_returns_are_refused(returns, error, message):
     """With what was found."""
     with pytest.raises(error, match=message):
         tr.correlation_matrix(returns)
+
+
+@pytest.mark.fault("F123")
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (pd.DataFrame([[1.0, 0.5]], index=["DAI"], columns=["DAI", "USDC"]), "must be a square DataFrame"),
+        (pd.DataFrame(np.eye(2), index=["DAI", "GHO"], columns=["DAI", "USDC"]), "must be a square DataFrame"),
+        (np.eye(2), "must be a square DataFrame"),
+        (pd.DataFrame(np.eye(2), index=[0, 1], columns=[0, 1]), "must be labelled by symbols, found 0"),
+        (pd.DataFrame(np.eye(2), index=["dai", "DAI"], columns=["dai", "DAI"]), "unique"),
+    ],
+)
+def test_what_is_no_table_of_correlations_is_refused(table, message):
+    """With what was found."""
+    with pytest.raises(ValueError, match=message):
+        tr.CorrelationMatrix.from_frame(table)
+
+
+def test_the_shape_of_the_parts_is_checked():
+    """By name."""
+    with pytest.raises(
+        ValueError, match=r"observations of a correlation matrix of 2 assets must have the shape \(2, 2\)"
+    ):
+        tr.CorrelationMatrix(("DAI", "USDC"), np.eye(2), np.zeros((3, 3)), np.zeros((2, 2)))
+
+
+def test_an_asset_that_is_not_in_it():
+    """A KeyError that lists those that are; the table is the one it was made from."""
+    table = pd.DataFrame([[1.0, 0.5], [0.5, 1.0]], index=["DAI", "USDC"], columns=["DAI", "USDC"])
+    matrix = tr.CorrelationMatrix.from_frame(table)
+
+    with pytest.raises(KeyError, match="'GHO' is not in this matrix of DAI, USDC"):
+        matrix.get("DAI", "GHO")
+    pd.testing.assert_frame_equal(table, matrix.to_frame())
+
+
+@given(st.integers(0, 10_000), st.integers(2, 6))
+@settings(max_examples=40)
+def test_what_a_repair_changed(seed, n):
+    """Before, after and the distance; the most changed pair first; an unchanged matrix has no row."""
+    rng = np.random.default_rng(seed)
+    values = np.triu(rng.uniform(-1, 1, (n, n)), k=1)
+    values = values + values.T + np.eye(n)
+    matrix = tr.CorrelationMatrix.from_frame(pd.DataFrame(values, index=NAMES[:n], columns=NAMES[:n]))
+
+    repair = matrix.repair()
+
+    assert np.linalg.eigvalsh(values)[0] == pytest.approx(repair.smallest_eigenvalue, abs=1e-12)
+    assert (repair.distance == 0.0) == repair.changes.empty == (repair.matrix is matrix)
+    for row in repair.changes.itertuples():
+        assert (matrix.get(row.asset_1, row.asset_2), repair.matrix.get(row.asset_1, row.asset_2)) == (
+            row.before,
+            row.after,
+        )
+    assert np.sqrt(2.0 * (repair.changes["change"] ** 2).sum()) == pytest.approx(repair.distance, abs=1e-9)
+    assert repair.changes["change"].abs().is_monotonic_decreasing
+    assert repair.to_dict()["distance"] == repair.distance

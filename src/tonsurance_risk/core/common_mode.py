@@ -128,8 +128,6 @@ class _Run:
         A coin that is away for longer than a bar beside the print has a move of its own there.
         """
         inside = np.flatnonzero(np.isin(self.rows, shared))
-        if not len(inside):
-            return inside
         first, last = int(inside[0]), int(inside[-1])
         left = self.before if first == 0 else self.rows[:first]
         right = self.after if last == len(self.rows) - 1 else self.rows[last + 1 :]
