@@ -17,7 +17,7 @@ from tonsurance_risk.assets import canonical
 from tonsurance_risk.core.association import pairs_of
 from tonsurance_risk.core.correlation import RISK_LEVELS, CorrelationMatrix
 from tonsurance_risk.core.scenarios import joint_episodes
-from tonsurance_risk.core.statistics import checked_events, poisson_interval, years_by_asset
+from tonsurance_risk.core.statistics import binomial_interval, checked_events, poisson_interval, years_by_asset
 from tonsurance_risk.core.windows import return_values
 from tonsurance_risk.model import BTC, BoolArray, DepegEvent, span, whole, within
 
@@ -299,8 +299,7 @@ def _share(way: str, count: int, n_episodes: int) -> dict[str, object]:
     names = (f"share_{way}", f"share_{way}_low", f"share_{way}_high")
     if not n_episodes:
         return dict.fromkeys(names, pd.NA)
-    interval = stats.binomtest(count, n_episodes).proportion_ci(0.95, method="exact")
-    return dict(zip(names, (count / n_episodes, float(interval.low), float(interval.high)), strict=True))
+    return dict(zip(names, (count / n_episodes, *binomial_interval(count, n_episodes)), strict=True))
 
 
 def _tail_row(low: BoolArray, high: BoolArray) -> dict[str, object]:

@@ -171,6 +171,33 @@ def poisson_interval(count: int, level: float = 0.95) -> tuple[float, float]:
     return low, float(special.gammainccinv(count + 1, beyond))
 
 
+def binomial_interval(count: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Return the exact interval of Clopper and Pearson for the probability of what happened `count` times of n.
+
+    Parameters
+    ----------
+    count, n : int
+        ``0 <= count <= n``, n at least 1.
+    level : float
+        In (0, 1).
+
+    References
+    ----------
+    C. J. Clopper, E. S. Pearson, "The use of confidence or fiducial limits illustrated in the case of the
+    binomial", Biometrika 26 (1934) 404-413, doi:10.1093/biomet/26.4.404.
+
+    Examples
+    --------
+    >>> [round(end, 4) for end in binomial_interval(1, 3)]
+    [0.0084, 0.9057]
+    """
+    whole(count, "count", 0, whole(n, "n", 1))
+    beyond = float((1 - exact_level(level)) / 2)
+    low = float(special.betaincinv(count, n - count + 1, beyond)) if count else 0.0
+    high = float(special.betainccinv(count + 1, n - count, beyond)) if count < n else 1.0
+    return low, high
+
+
 def checked_events(events: Iterable[DepegEvent]) -> list[DepegEvent]:
     """Return the events as a list; a `ValueError` when one is something else."""
     listed = list(events)

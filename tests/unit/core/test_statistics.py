@@ -9,12 +9,13 @@ from datetime import timedelta
 import attrs
 import pandas as pd
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tonsurance_risk as tr
 from tonsurance_risk.core.scenarios import joint_episodes
-from tonsurance_risk.core.statistics import depeg_statistics, poisson_interval
+from tonsurance_risk.core.statistics import binomial_interval, depeg_statistics, poisson_interval
 from tonsurance_risk.errors import InsufficientDataError
 
 T0 = pd.Timestamp("2023-03-11", tz="UTC")
@@ -245,3 +246,20 @@ def test_no_event_and_an_event_every_week_both_have_an_upper_bound(count, upper)
 
     assert count == row["rate"]
     assert upper == pytest.approx(row["rate_high"], rel=1e-5)
+
+
+@given(st.integers(1, 500), st.data(), st.sampled_from([0.5, 0.9, 0.95, 0.999]))
+def test_the_binomial_interval_is_that_of_scipy(n, data, level):
+    """Exact, by Clopper and Pearson."""
+    count = data.draw(st.integers(0, n))
+
+    interval = scipy.stats.binomtest(count, n).proportion_ci(level, method="exact")
+
+    assert (interval.low, interval.high) == pytest.approx(binomial_interval(count, n, level), rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize(("count", "n"), [(-1, 3), (4, 3), (0, 0), (1.5, 3)])
+def test_a_binomial_count_must_be_possible(count, n):
+    """Named."""
+    with pytest.raises(ValueError, match="count|n must be"):
+        binomial_interval(count, n)
