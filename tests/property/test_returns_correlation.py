@@ -14,8 +14,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import tonsurance_risk as tr
-from tonsurance_risk.core.psd import lower_factor
-from tonsurance_risk.errors import InsufficientDataError, InvalidPriceError, NotPositiveDefiniteError
+from tonsurance_risk.core.psd import lower_factor, nearest_correlation
+from tonsurance_risk.errors import (
+    ConvergenceError,
+    InsufficientDataError,
+    InvalidPriceError,
+    NotPositiveDefiniteError,
+)
 
 NAMES = ["DAI", "FRAX", "USDC", "USDT", "BTC", "GHO"]
 
@@ -441,3 +446,11 @@ def test_what_a_repair_changed(seed, n):
     assert np.sqrt(2.0 * (repair.changes["change"] ** 2).sum()) == pytest.approx(repair.distance, abs=1e-9)
     assert repair.changes["change"].abs().is_monotonic_decreasing
     assert repair.to_dict()["distance"] == repair.distance
+
+
+def test_an_iteration_that_does_not_arrive_says_so():
+    """Instead of giving the last step."""
+    values = np.array([[1.0, 0.9, 0.0], [0.9, 1.0, 0.9], [0.0, 0.9, 1.0]])
+
+    with pytest.raises(ConvergenceError, match="not reached in 2 iterations"):
+        nearest_correlation(values, most=2)

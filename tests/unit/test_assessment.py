@@ -129,6 +129,16 @@ def test_growth_and_missing_snapshots():
         assert "no snapshot" in unknown[section][f"{key}_reason"]
 
 
+def test_no_change_against_nothing():
+    """A value at risk of 0 thirty days ago has no relative change, and the reason says so."""
+    history = pd.DataFrame({"var_95": [0.0], "capital": [1e6], "coverage": [1.0]}, index=[AS_OF - 30 * DAY])
+
+    document = report_of(history=history).to_dict()
+
+    assert document["var_analysis"]["var_trend_30d"] is None
+    assert "is 0: no relative change" in document["var_analysis"]["var_trend_30d_reason"]
+
+
 def test_history_is_only_what_came_before():
     """Snapshots of as_of and later do not count; a wrong table is refused."""
     later = pd.DataFrame({"var_95": 1.0, "capital": 1.0, "coverage": 1.0}, index=[AS_OF, AS_OF + DAY])

@@ -383,6 +383,7 @@ def test_a_broken_state_is_refused():
     [
         (("clock",), None),
         (("clock",), 10**40),
+        (("clock",), 2**67),
         (("sampled",), None),
         (("sampled",), 0),
         (("direction",), "below"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import timedelta
 from decimal import Decimal
 
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 
 import tonsurance_risk as tr
-from tonsurance_risk.core.prices import valid_prices
+from tonsurance_risk.core.prices import follow, nanoseconds, peg_of, peg_reference, reach, valid_prices
 from tonsurance_risk.errors import DataError, InvalidPriceError, RiskError
 
 HOURS = pd.date_range("2024-01-01", periods=4, freq="h", tz="UTC")
@@ -140,3 +141,36 @@ def test_the_callers_data_are_neither_changed_nor_shared():
     assert (values == matrix.values).all()
     assert 0.95 == event.min_price
     assert 1.0 == usable["USDC"].iloc[0]
+
+
+def test_what_has_no_peg_needs_one():
+    """BTC is known and is on none."""
+    assert tr.FixedPeg(2.0) == peg_of("BTC", 2.0)
+    with pytest.raises(ValueError, match="BTC has no peg; say which with peg="):
+        peg_of("BTC", None)
+
+
+@pytest.mark.fault("F129")
+def test_a_reference_that_may_rise_without_bound_follows_the_price():
+    """What a year may add leaves the range of floats."""
+    lowest, highest = reach(tr.AccruingPeg(rise=1e300), nanoseconds(timedelta(days=730)))
+
+    assert (0.81, math.inf) == (pytest.approx(lowest), highest)
+    assert 5.0 == follow(1.0, 5.0, lowest, highest)
+
+
+def test_an_accruing_coin_without_samples_has_no_reference():
+    """Nor a sample that would need one."""
+    reference, warming_up = peg_reference("sUSDe", pd.DatetimeIndex([], tz="UTC"), np.empty(0))
+
+    assert (0, 0) == (len(reference), len(warming_up))
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, math.inf])
+def test_a_reference_that_is_used_must_be_a_price(value):
+    """With the time of the sample."""
+    index = pd.date_range("2024-01-01", periods=3, freq="h", tz="UTC")
+    prices = pd.Series(1.0, index=index, name="X")
+
+    with pytest.raises(InvalidPriceError, match="reference at 2024-01-01T01:00:00Z must be finite and > 0"):
+        tr.detect_depegs(prices, peg=pd.Series([1.0, value], index=index[:2]))
