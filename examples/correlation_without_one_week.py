@@ -32,8 +32,8 @@ for title, rows in (("2023", returns), ("2023 without 10 to 14 March", returns[~
     print(matrix.pairs(interval="bootstrap")[["asset_1", "asset_2", "correlation", "low", "high", "observations"]])
 
 events = tr.detect_depegs(prices, sample_span=day, direction="both")
-sensitivity = tr.correlation_sensitivity(returns, events=events)
-print("\nWhat they rest on (days are the ends of bars)")
+sensitivity = tr.correlation_sensitivity(returns, events=events, sample_span=day)
+print("\nWhat they rest on")
 for pair in sensitivity.pairs.to_dict("records"):
     days = ", ".join(f"{time:%m-%d}" for time in sorted(pair["influential_days"]))
     print(

@@ -23,6 +23,7 @@ from tonsurance_risk.core.simulation import MOST_SIMULATIONS
 from tonsurance_risk.core.windows import LONGEST_WINDOW
 from tonsurance_risk.errors import LockHeldError, RiskError, SettingsError, UnknownAssetError
 from tonsurance_risk.inputs import read_vault, sample_vault
+from tonsurance_risk.model import MOST_SEED
 from tonsurance_risk.ports import Clock, PriceSource, SystemClock
 from tonsurance_risk.reporting.correlations import print_correlations, save_correlations
 from tonsurance_risk.reporting.events import print_events, save_events
@@ -99,7 +100,7 @@ def daily(
         typer.Option(help="Logical date (00:00 UTC of it) or full instant; today, for sample its last day."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("reports"),
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the simulation.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of the simulation.")] = 0,
     n: Annotated[
         int | None,
         typer.Option(
@@ -211,7 +212,7 @@ def correlate(
     as_of: Annotated[
         str | None, typer.Option(help="Date (00:00 UTC of it) or full instant; the last price when not given.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of all resamples.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of all resamples.")] = 0,
     out: _PairsFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> int:

@@ -28,6 +28,8 @@ YEAR = timedelta(days=365)
 """The horizon of the built-in probabilities, and the year of every rate."""
 
 BTC = "BTC"
+MOST_SEED = 2**63 - 1
+"""What a database can keep."""
 
 
 def as_utc(time: datetime, name: str = "time") -> pd.Timestamp:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from tonsurance_risk.assets import canonical
 from tonsurance_risk.core.correlation import CorrelationMatrix
+from tonsurance_risk.core.statistics import checked_events
 from tonsurance_risk.core.windows import rolling_correlation as rolling_table
 from tonsurance_risk.errors import SettingsError
 from tonsurance_risk.model import DepegEvent
@@ -43,6 +44,8 @@ def correlation_heatmap(matrix: CorrelationMatrix, ax: Axes | None = None) -> Ax
     SettingsError
         If matplotlib is not installed.
     """
+    if not isinstance(matrix, CorrelationMatrix):
+        raise ValueError(f"matrix must be a CorrelationMatrix, found {type(matrix).__name__}")
     axes = _axes(ax, (0.6 * len(matrix.assets) + 2.0, 0.6 * len(matrix.assets) + 1.0))
     n = len(matrix.assets)
     image = axes.imshow(matrix.values, vmin=-1.0, vmax=1.0, cmap="RdBu_r")
@@ -110,10 +113,10 @@ def rolling_correlation(
     axes.plot(shown.index, shown["correlation"], marker="." if len(shown) == 1 else None, label="correlation")
     pair = {canonical(asset_1), canonical(asset_2)}
     named = set()
-    for event in events:
-        if canonical(event.asset) in pair:
+    for event in checked_events(events):
+        end = event.recovered_at if event.recovered_at is not None else event.end + event.sample_span
+        if canonical(event.asset) in pair and event.start <= shown.index[-1] and end >= shown.index[0]:
             what = "discount" if event.direction == "below" else "premium"
-            end = event.recovered_at if event.recovered_at is not None else event.end + event.sample_span
             label = f"_{what}" if what in named else what
             begin, last = date2num([event.start, end])  # type: ignore[no-untyped-call]
             axes.axvspan(begin, last, color=_OFF_PEG[event.direction], alpha=0.15, label=label)

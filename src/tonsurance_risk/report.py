@@ -13,12 +13,13 @@ import pandas as pd
 from tonsurance_risk.core.alerts import Alert, Recommendation
 from tonsurance_risk.core.consensus import is_copy
 from tonsurance_risk.core.correlation import CorrelationMatrix
-from tonsurance_risk.core.dependence import Dependence, records
+from tonsurance_risk.core.dependence import Dependence
 from tonsurance_risk.core.fingerprint import content_hash, prices_hash
 from tonsurance_risk.core.portfolio import PortfolioMetrics
 from tonsurance_risk.core.quality import QualityReport
 from tonsurance_risk.core.simulation import LossSample
 from tonsurance_risk.core.stress import StressResult
+from tonsurance_risk.core.tables import json_rows
 from tonsurance_risk.model import BTC, YEAR, DepegEvent, Scenario, Vault, iso
 from tonsurance_risk.version import __version__
 
@@ -137,7 +138,7 @@ class RiskReport:
             ],
             "depeg_events": [event.to_dict() for event in self.events],
             "correlations": dependence["correlations"],
-            "contagion": records(self.contagion),
+            "contagion": json_rows(self.contagion),
             "co_depegs": dependence["co_depegs"],
             **{name: value for name, value in dependence.items() if name.startswith("tail_dependence")},
             "data_quality": self._data_quality(),

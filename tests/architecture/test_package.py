@@ -100,7 +100,7 @@ def test_packages_stay_in_their_place(package, allowed):
 def test_the_order_of_core():
     """Inside core, modules import only those before them."""
     order = [
-        "prices", "alignment", "common_mode", "quality", "depeg", "streaming", "detector", "consensus", "returns", "psd", "association", "bootstrap", "correlation", "windows", "volatility", "scenarios", "measures", "statistics", "contagion", "sensitivity", "regimes", "result_checks", "dependence", "intervals",
+        "tables", "prices", "alignment", "common_mode", "quality", "depeg", "streaming", "detector", "consensus", "returns", "psd", "association", "bootstrap", "correlation", "windows", "volatility", "scenarios", "measures", "statistics", "contagion", "first_component", "sensitivity", "regimes", "result_checks", "dependence", "intervals",
         "payoff", "loss_model", "simulation", "stress", "portfolio", "alerts", "comparison", "fingerprint",
     ]  # fmt: skip
     modules = {path.stem for path in (PACKAGE / "core").glob("*.py")} - {"__init__"}

@@ -63,7 +63,7 @@ def test_the_example_of_one_week(tmp_path):
     assert re.search(r"DAI +USDC +0\.25\d+ +-?0\.0\d+ +0\.4\d+ +360", rest)
     assert re.search(r"USDC +USDT +-0\.49", year)
     assert re.search(r"USDC +USDT +0\.47|USDC +USDT +0\.468", rest)
-    assert "DAI USDC: 0.95, 0.19 without 03-12, 03-13" in printed
+    assert "DAI USDC: 0.95, 0.19 without 03-11, 03-12, 03-13" in printed
     assert "an alert at 0.8 rests on these days" in printed
 
 

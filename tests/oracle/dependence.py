@@ -64,27 +64,28 @@ def plain_tail(x, y, share):
 
 
 def plain_co_depegs(own, theirs, window):
-    """Return (episodes, together, opposite) of two coins, from (start, end, direction) of their events.
+    """Return (episodes, together, opposite) of two coins, from (first hour, hours, direction) of their events.
 
-    An episode holds the events of both that start within `window` of its first start. It counts as together or
-    opposite when two events in it, one of each coin, share a moment.
+    Hour by hour: which coin is off its peg on which side. An episode holds the events of both that start within
+    `window` hours of its first; it counts where one of its events begins in an hour in which the other coin is off.
     """
-    events = sorted([(*event, 0) for event in own] + [(*event, 1) for event in theirs])
+    off = [{} for _ in range(2)]
+    for coin, events in enumerate((own, theirs)):
+        for start, hours, direction in events:
+            for hour in range(start, start + hours):
+                off[coin].setdefault(hour, set()).add(direction)
+    starts = sorted([(start, direction, 0) for start, _, direction in own] + [(s, d, 1) for s, _, d in theirs])
     episodes: list[list] = []
-    for event in events:
+    for event in starts:
         if episodes and event[0] - episodes[-1][0][0] <= window:
             episodes[-1].append(event)
         else:
             episodes.append([event])
     together = opposite = 0
     for episode in episodes:
-        ways = {
-            a[2] == b[2]
-            for a, b in itertools.product(episode, episode)
-            if a[3] == 0 and b[3] == 1 and max(a[0], b[0]) <= min(a[1], b[1])
-        }
-        together += True in ways
-        opposite += False in ways
+        met = {(direction, other) for hour, direction, coin in episode for other in off[1 - coin].get(hour, ())}
+        together += any(direction == other for direction, other in met)
+        opposite += any(direction != other for direction, other in met)
     return len(episodes), together, opposite
 
 

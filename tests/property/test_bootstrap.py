@@ -80,13 +80,13 @@ def test_resampled_correlations_are_those_of_the_resampled_rows(gaps):
 
 
 def test_long_series_draw_from_evenly_spaced_blocks():
-    """512 of them; the intervals agree with those of all blocks."""
+    """A quarter of a block apart: every row lies in four or five; the intervals agree with those of all blocks."""
     rng = np.random.default_rng(1)
-    resampling = BlockResampling.draw(5000, 35, 3, 0)
-
-    assert 512 == len(resampling.starts)
-    assert {9, 10} == set(np.diff(resampling.starts).tolist())
-    assert resampling.counts.sum(axis=1).tolist() == [143.0] * 3
+    for n, length in ((5000, 36), (50_000, 76)):
+        resampling = BlockResampling.draw(n, length, 3, 0)
+        rows = (resampling.starts[:, None] + np.arange(length)).ravel() % n
+        assert {4, 5} >= set(np.bincount(rows, minlength=n).tolist())
+        assert resampling.counts.sum(axis=1).tolist() == [round(n / length)] * 3
     values = draw("t", 2000, rng)
     made = matrix(values, bootstrap=4000).bootstrap
     length = made.block_length
@@ -105,6 +105,22 @@ def test_blocks_are_longer_where_influence_is_autocorrelated():
     assert 20 == block_length(independent, np.corrcoef(independent.T), pairs)
     assert 200 == block_length(slow, np.corrcoef(slow.T), pairs)
     assert 1 == block_length(independent[:4], np.corrcoef(independent[:4].T), pairs)
+
+
+@pytest.mark.parametrize("rows", [25, 60, 250])
+def test_a_coin_that_was_listed_late_has_the_interval_of_its_own_time(rows):
+    """Nearly that of the rows alone: the rest of the window says nothing of it."""
+    values = draw("t", 2000, np.random.default_rng(5))
+    late = np.column_stack([values, values[:, 0] + values[:, 1]])
+    late[: 2000 - rows, 2] = np.nan
+
+    whole = matrix(late, bootstrap=999).bootstrap
+    own = matrix(late[2000 - rows :], bootstrap=999).bootstrap
+
+    for i in (0, 1):
+        expected = own.high[i, 2] - own.low[i, 2]
+        assert expected == pytest.approx(whole.high[i, 2] - whole.low[i, 2], rel=0.4, abs=0.05)
+    assert matrix(values, bootstrap=999).bootstrap.low[0, 1] == whole.low[0, 1]
 
 
 def test_columns_of_pairs_are_standardised_over_their_common_rows():

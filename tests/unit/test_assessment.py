@@ -192,8 +192,8 @@ def test_a_contagion_alert_says_that_it_rests_on_five_days():
     report = report_of(prices)
 
     [alert] = [a for a in report.alerts if a.rule == "contagion"]
-    assert "it rests on 5 days: " in alert.message
-    assert f"{prices.index[-40]:%Y-%m-%d}" in alert.message
+    assert "it rests on 5 day(s), " in alert.message
+    assert f"{prices.index[-40] - DAY:%Y-%m-%d}" in alert.message
     [pair] = report.to_dict()["contagion"]
     assert pair["rests_on_few_days"]
     assert f"({pair['low']:.2f} to {pair['high']:.2f}, 89 observations)" in alert.message

@@ -181,7 +181,9 @@ def _basis(pair: Mapping[Any, Any]) -> str:
     if pair.get("rests_on_few_days") is not True:
         return ""
     days = [day.date().isoformat() for day in sorted(pair["influential_days"])]
-    return f"; it rests on {len(days)} days: {pair['without_influential']:.2f} without {', '.join(days)}"
+    left = pair["without_influential"]
+    rest = pair["without_influential_reason"] if left is pd.NA else f"{left:.2f} without them"
+    return f"; it rests on {len(days)} day(s), {', '.join(days)}: {rest}"
 
 
 def _depeg_alerts(findings: Findings) -> Iterator[Alert]:

@@ -19,6 +19,7 @@ from tonsurance_risk.model import BoolArray, FloatArray, IntArray
 Method: TypeAlias = Literal["pearson", "spearman", "kendall", "exponential", "ledoit_wolf"]
 METHODS: tuple[Method, ...] = ("pearson", "spearman", "kendall", "exponential", "ledoit_wolf")
 
+_LEAST_WEIGHT = 1e-100
 CONSTANT_RANGE = 1e-12
 """A series whose max - min over the common rows is at most this has no correlation."""
 NORMAL_95 = float(special.ndtri(0.975))
@@ -130,14 +131,21 @@ def pearson_of_tails(values: FloatArray, lengths: Sequence[int]) -> list[Associa
 
 
 def exponential(values: FloatArray, weights: FloatArray) -> Association:
-    """Return Pearson's correlation of weighted rows, with Kish's effective number of rows, (sum w)^2 / sum w^2."""
+    """Return Pearson's correlation of weighted rows, with Kish's effective number of rows, (sum w)^2 / sum w^2.
+
+    A pair with fewer than two effective rows, or with almost no weight, is not defined.
+    """
     standard, rows = _Standardised.of(values), slice(None)
     moments = _Moments.of(standard, rows, weights)
     mask = standard.both[values.shape[1] :]
     with np.errstate(invalid="ignore", divide="ignore"):
-        effective = np.where(moments.count > 0.0, moments.count**2 / ((mask * weights**2) @ mask.T), 0.0)
+        effective = moments.count**2 / ((mask * weights**2) @ mask.T)
+    # Weights so small leave the range of floats; and one row alone has no correlation.
+    undefined = ~((moments.count > _LEAST_WEIGHT) & (effective >= 2.0))
+    correlation = _pearson_from(moments, values, standard.size, weights)
+    correlation[undefined] = np.nan
     count = np.rint(mask @ mask.T).astype(np.int64)
-    return Association(_pearson_from(moments, values, standard.size, weights), count, effective)
+    return Association(correlation, count, np.where(undefined, 0.0, effective))
 
 
 def spearman(values: FloatArray) -> Association:
@@ -165,6 +173,13 @@ def ledoit_wolf(values: FloatArray) -> Association:
             required=2,
         )
     x = complete[:, np.ptp(complete, axis=0) > CONSTANT_RANGE]
+    if x.shape[1] < 2:
+        raise InsufficientDataError(
+            f"shrinkage needs at least 2 series that move in the rows in which every series was observed, "
+            f"found {x.shape[1]}",
+            observed=x.shape[1],
+            required=2,
+        )
     x = (x - x.mean(axis=0)) / x.std(axis=0)
     n, p = x.shape
     s = x.T @ x / n

@@ -13,9 +13,11 @@ from scipy import special
 from tonsurance_risk.core.association import pairs_of
 from tonsurance_risk.model import BoolArray, FloatArray, IntArray, read_only
 
-MOST_STARTS = 512
-"""Of long series only so many blocks, evenly spaced, can be drawn: the cost does not grow with their length."""
+ALL_STARTS = 512
+"""Up to so many rows a block may begin at each of them. Of longer series blocks begin a quarter of their length
+apart, so that every row lies in four of them, or five where the circle closes."""
 _PAIRS_AT_ONCE = 64
+_PARTS = 16
 _UNIT = 1.0 - 1e-12
 """Beyond it a correlation counts as one: rounding is all that it has of an error."""
 _SAME = attrs.cmp_using(eq=np.array_equal)
@@ -34,7 +36,8 @@ class BootstrapIntervals:
     low, high : ndarray of shape (n_assets, n_assets)
         -1 and 1 for default pairs and where the resamples do not support an end.
     n_resamples, block_length, seed : int
-        How often, in blocks of how many rows, and from which seed.
+        How often, in blocks of at most how many rows (pairs that share a part of the rows only have shorter ones),
+        and from which seed.
     """
 
     low: FloatArray = attrs.field(converter=_floats, eq=_SAME, repr=False)
@@ -72,8 +75,8 @@ class BlockResampling:
     @classmethod
     def draw(cls, n_rows: int, block_length: int, n_resamples: int, seed: int) -> BlockResampling:
         """Draw as many blocks for each resample as fill the series."""
-        n_starts = min(n_rows, MOST_STARTS)
-        starts = np.arange(n_starts) * n_rows // n_starts
+        starts = np.arange(0, n_rows, 1 if n_rows <= ALL_STARTS else max(block_length // 4, 1))
+        n_starts = len(starts)
         rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed)))
         n_blocks = max(2, round(n_rows / block_length))
         counts = rng.multinomial(n_blocks, np.full(n_starts, 1.0 / n_starts), size=n_resamples)
@@ -122,7 +125,8 @@ def bootstrap_intervals(
     lag-one autocorrelation phi of a pair, at most n / 5. The influence of a row with standardised returns a, b is
     ab - r (a^2 + b^2) / 2.
 
-    The cost is O(n_pairs (n_rows + n_resamples min(n_rows, 512))), in matrix products.
+    Pairs of coins that were observed in a part of the rows only are resampled in that part, in twentieths. The
+    cost is O(n_pairs n_resamples n_rows / block_length), in matrix products.
 
     References
     ----------
@@ -132,16 +136,39 @@ def bootstrap_intervals(
     use of subseries values for estimating the variance of a general statistic from a stationary sequence", Annals
     of Statistics 14 (1986) 1171-1179, doi:10.1214/aos/1176350057, for the length of a block.
     """
-    resampled = resample_correlations(values, correlation, defined, n_resamples=n_resamples, seed=seed)
     low, high = np.full(correlation.shape, -1.0), np.full(correlation.shape, 1.0)
-    for i, j, r in resampled.chunks():
-        estimate = correlation[i, j]
-        ends = resampled.interval(np.where(np.isnan(r), -1.0, r), np.where(np.isnan(r), 1.0, r))
-        for table, end in zip((low, high), ends, strict=True):
-            table[i, j] = table[j, i] = np.where(np.abs(estimate) >= _UNIT, estimate, end)
+    length = 1
+    for rows, pairs in _by_span(values, defined):
+        part = resample_correlations(values[rows], correlation, pairs, n_resamples=n_resamples, seed=seed)
+        length = max(length, part.blocks.block_length)
+        for i, j, r in part.chunks():
+            estimate = correlation[i, j]
+            ends = part.interval(np.where(np.isnan(r), -1.0, r), np.where(np.isnan(r), 1.0, r))
+            for table, end in zip((low, high), ends, strict=True):
+                table[i, j] = table[j, i] = np.where(np.abs(estimate) >= _UNIT, estimate, end)
     for table in (low, high):
         np.fill_diagonal(table, 1.0)
-    return BootstrapIntervals(low, high, n_resamples, resampled.blocks.block_length, seed)
+    return BootstrapIntervals(low, high, n_resamples, length, seed)
+
+
+def _by_span(values: FloatArray, defined: BoolArray) -> Iterator[tuple[slice, BoolArray]]:
+    """Yield the stretches of rows that pairs have in common, and which pairs have each.
+
+    They are rounded to parts of their own length, so that most pairs share one.
+
+    A coin that was listed late is resampled in its own time: blocks without a row of it say nothing.
+    """
+    n = len(values)
+    present = ~np.isnan(values)
+    spans: dict[tuple[int, int], BoolArray] = {}
+    for i, j in _positions(defined):
+        both = np.flatnonzero(present[:, i] & present[:, j])
+        first, last = int(both[0]), int(both[-1]) + 1
+        unit = 1 << max((last - first) // _PARTS, 1).bit_length() - 1
+        span = first // unit * unit, min(-(-last // unit) * unit, n)
+        spans.setdefault(span, np.zeros_like(defined))[i, j] = True
+    for (first, last), pairs in spans.items():
+        yield slice(first, last), pairs
 
 
 @attrs.frozen
@@ -191,9 +218,14 @@ def resample_correlations(
     values: FloatArray, correlation: FloatArray, defined: BoolArray, *, n_resamples: int, seed: int
 ) -> ResampledCorrelations:
     """Return the resamples of correlations; the arguments are those of `bootstrap_intervals`."""
-    pairs = np.array([pair for pair in pairs_of(len(correlation)) if defined[pair]], dtype=int).reshape(-1, 2)
+    pairs = _positions(defined)
     blocks = BlockResampling.draw(len(values), block_length(values, correlation, pairs), n_resamples, seed)
     return ResampledCorrelations(blocks, pairs, values, correlation)
+
+
+def _positions(defined: BoolArray) -> IntArray:
+    """Return the positions of the pairs that are defined, shape (n_pairs, 2)."""
+    return np.array([pair for pair in pairs_of(len(defined)) if defined[pair]], dtype=int).reshape(-1, 2)
 
 
 def block_length(values: FloatArray, correlation: FloatArray, pairs: IntArray) -> int:
@@ -209,7 +241,8 @@ def block_length(values: FloatArray, correlation: FloatArray, pairs: IntArray) -
         largest = max(largest, float(np.max(lagged[total > 0.0] / total[total > 0.0], initial=0.0)))
     largest = min(largest, 0.99)
     factor = math.pow(2.0 * largest / (1.0 - largest**2), 2.0 / 3.0)
-    return max(1, min(math.ceil(2.0 * max(1.0, factor) * math.cbrt(n) - 1e-9), n // 5))
+    rows = max(1, min(math.ceil(2.0 * max(1.0, factor) * math.cbrt(n) - 1e-9), n // 5))
+    return rows if n <= ALL_STARTS else -(-rows // 4) * 4
 
 
 def correlation_of_moments(moments: FloatArray) -> FloatArray:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,8 @@ from tonsurance_risk.core.correlation import RISK_LEVELS, CorrelationMatrix
 from tonsurance_risk.core.scenarios import joint_episodes
 from tonsurance_risk.core.statistics import binomial_interval, checked_events, poisson_interval, years_by_asset
 from tonsurance_risk.core.windows import return_values
-from tonsurance_risk.model import BTC, BoolArray, DepegEvent, span, whole, within
+from tonsurance_risk.errors import InsufficientDataError
+from tonsurance_risk.model import BTC, YEAR, BoolArray, DepegEvent, as_utc, iso, span, unique, whole, within
 
 TAIL_SHARE = 0.05
 LEAST_IN_TAIL = 5
@@ -94,7 +96,7 @@ def pairs_by_risk_level(matrix: CorrelationMatrix) -> pd.DataFrame:
 def co_depegs(
     events: Iterable[DepegEvent],
     *,
-    observed: float | Mapping[str, float],
+    observed: float | Mapping[str, float] | Mapping[str, tuple[datetime, datetime]],
     episode_window: timedelta = timedelta(hours=72),
 ) -> pd.DataFrame:
     """Return how often two coins are off peg together, and in opposite directions at once.
@@ -103,19 +105,21 @@ def co_depegs(
     ----------
     events : iterable of DepegEvent
         Of one source and one rule, in both directions, in any order.
-    observed : float, or mapping of float by asset
-        How long each asset was observed [years of 365 days], > 0; of a pair the shorter counts.
+    observed : float, or mapping by asset of float or of (first, last) times
+        How long each asset was observed [years of 365 days], > 0; of a pair the shorter counts. Better, from when
+        to when: then only the time in which both were counts, and only events that start in it.
     episode_window : timedelta
         Events of the two that start so soon after the first are one episode of theirs.
 
     Returns
     -------
     DataFrame
-        A row a pair, ``asset_1 < asset_2`` by code point: n_episodes (of either), n_together and n_opposite (in
-        which they are off peg at the same time, in one direction or in two), their rates [1 / year] with exact
-        95 % Poisson intervals (rate_together, rate_together_low, rate_together_high, and so on), and their shares
-        of the episodes with exact 95 % binomial intervals (share_together, and so on; NA without an episode).
-        Pairs of assets without events are there if `observed` is a mapping.
+        A row a pair, ``asset_1 < asset_2`` by code point: observed_years, n_episodes (of either), n_together and
+        n_opposite (in which one leaves its peg while the other is off it, in the same direction or in the other),
+        their rates [1 / year] with exact 95 % Poisson intervals (rate_together, rate_together_low,
+        rate_together_high, and so on; NA for a pair never observed at once), and their shares of the episodes with
+        exact 95 % binomial intervals (share_together, and so on; NA without an episode). Pairs of assets without
+        events are there if `observed` is a mapping.
 
     Raises
     ------
@@ -126,29 +130,42 @@ def co_depegs(
 
     Notes
     -----
-    Two events are at the same time when their stretches, from start to end and the span of a sample, overlap. One
-    episode counts at most once in each direction. Episodes are taken as independent.
+    A coin is off its peg from the start of an event to its end and the span of a sample after it, without that
+    last instant. One episode counts at most once in each direction. Episodes are taken as independent.
 
     References
     ----------
-    F. Garwood, Biometrika 28 (1936) 437-442, for the rates; C. J. Clopper, E. S. Pearson, "The use of confidence
-    or fiducial limits illustrated in the case of the binomial", Biometrika 26 (1934) 404-413, for the shares.
+    F. Garwood, Biometrika 28 (1936) 437-442, for the rates; C. J. Clopper, E. S. Pearson, Biometrika 26 (1934)
+    404-413, for the shares.
     """
     span(episode_window, "episode_window")
     listed = checked_events(events)
-    years = years_by_asset(observed, listed)
-    by_asset: dict[str, list[DepegEvent]] = {asset: [] for asset in sorted(years)}
+    spans = _spans(observed)
+    years = years_by_asset(cast("float", observed) if spans is None else 1.0, listed)
+    by_asset: dict[str, list[DepegEvent]] = {asset: [] for asset in sorted(years if spans is None else spans)}
     for event in listed:
-        by_asset[canonical(event.asset)].append(event)
+        asset = canonical(event.asset)
+        if asset not in by_asset:
+            raise InsufficientDataError(f"observed says nothing of {asset}, which has events", asset=asset)
+        by_asset[asset].append(event)
     rows = []
     for one, other in itertools.combinations(by_asset, 2):
-        episodes = joint_episodes(by_asset[one] + by_asset[other], episode_window)
-        ways = [_ways(episode, one) for episode in episodes]
-        row: dict[str, object] = {"asset_1": one, "asset_2": other, "n_episodes": len(episodes)}
+        events_of = {one: by_asset[one], other: by_asset[other]}
+        both = events_of[one] + events_of[other]
+        if spans is None:
+            common: float = min(years[one], years[other])
+        else:
+            first, last = max(spans[one][0], spans[other][0]), min(spans[one][1], spans[other][1])
+            common = max((last - first).total_seconds() / YEAR.total_seconds(), 0.0)
+            both = [event for event in both if first <= event.start <= last]
+        episodes = joint_episodes(both, episode_window)
+        ways = [_ways(episode, {one: events_of[other], other: events_of[one]}) for episode in episodes]
+        row: dict[str, object] = {"asset_1": one, "asset_2": other, "observed_years": common}
+        row["n_episodes"] = len(episodes)
         counts = {way: sum(way in found for found in ways) for way in ("together", "opposite")}
         row |= {f"n_{way}": count for way, count in counts.items()}
         for way, count in counts.items():
-            row |= _rate(way, count, min(years[one], years[other])) | _share(way, count, len(episodes))
+            row |= _rate(way, count, common) | _share(way, count, len(episodes))
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -274,25 +291,45 @@ def tail_dependence(
 def _estimated_pairs(matrix: CorrelationMatrix) -> pd.DataFrame:
     if not isinstance(matrix, CorrelationMatrix):
         raise ValueError(f"matrix must be a CorrelationMatrix, found {type(matrix).__name__}")
-    pairs = matrix.pairs(interval="fisher" if matrix.bootstrap is None else "bootstrap")
+    pairs = matrix.pairs(interval=matrix.best_interval)
     return pairs[~pairs["is_default"] & (pairs["asset_1"] != BTC) & (pairs["asset_2"] != BTC)]
 
 
-def _ways(episode: Sequence[DepegEvent], one: str) -> set[str]:
-    """Return in which ways the events of one coin overlap with those of the other."""
-    own = [event for event in episode if canonical(event.asset) == one]
-    theirs = [event for event in episode if canonical(event.asset) != one]
+def _spans(observed: object) -> dict[str, tuple[pd.Timestamp, pd.Timestamp]] | None:
+    """Return from when to when each asset was observed, None where only the years are known."""
+    if not isinstance(observed, Mapping) or not any(isinstance(value, tuple) for value in observed.values()):
+        return None
+    unique(map(canonical, observed), "assets of observed")
+    spans = {}
+    for asset, value in observed.items():
+        if not isinstance(value, tuple) or len(value) != 2:
+            raise ValueError(f"observed[{asset!r}] must be two times like the others, found {value!r}")
+        first, last = (as_utc(time, f"observed[{asset!r}]") for time in value)
+        if last <= first:
+            raise ValueError(f"observed[{asset!r}] must end after it begins, found {iso(first)} to {iso(last)}")
+        spans[canonical(asset)] = (first, last)
+    return spans
+
+
+def _ways(episode: Sequence[DepegEvent], opposite: Mapping[str, Sequence[DepegEvent]]) -> set[str]:
+    """Return in which ways an event of an episode begins while the other coin is off its peg.
+
+    `opposite` has the events of the other coin, by coin.
+    """
     return {
-        "together" if a.direction == b.direction else "opposite"
-        for a in own
-        for b in theirs
-        if a.start <= b.end + b.sample_span and b.start <= a.end + a.sample_span
+        "together" if event.direction == other.direction else "opposite"
+        for event in episode
+        for other in opposite[canonical(event.asset)]
+        if other.start <= event.start and (event.start <= other.end or event.start < other.end + other.sample_span)
     }
 
 
 def _rate(way: str, count: int, years: float) -> dict[str, object]:
+    names = (f"rate_{way}", f"rate_{way}_low", f"rate_{way}_high")
+    if not years > 0.0:
+        return dict.fromkeys(names, pd.NA)
     low, high = poisson_interval(count)
-    return {f"rate_{way}": count / years, f"rate_{way}_low": low / years, f"rate_{way}_high": high / years}
+    return dict(zip(names, (count / years, low / years, high / years), strict=True))
 
 
 def _share(way: str, count: int, n_episodes: int) -> dict[str, object]:

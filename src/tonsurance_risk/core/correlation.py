@@ -188,7 +188,7 @@ class CorrelationMatrix:
         return self.assets.index(canonical(symbol))
 
     def select(self, assets: Iterable[str]) -> CorrelationMatrix:
-        """Return the part of the matrix for `assets`, in their order."""
+        """Return the part of the matrix for `assets`, in their order; one asset alone has no intervals."""
         at = [self._position(symbol) for symbol in assets]
         grid = np.ix_(at, at)
         return attrs.evolve(
@@ -198,7 +198,7 @@ class CorrelationMatrix:
             observations=self.observations[grid],
             is_default=self.is_default[grid],
             effective=None if self.effective is None else self.effective[grid],
-            bootstrap=None if self.bootstrap is None else self.bootstrap.select(at),
+            bootstrap=None if self.bootstrap is None or len(at) < 2 else self.bootstrap.select(at),
         )
 
     def to_frame(self) -> pd.DataFrame:
@@ -207,30 +207,31 @@ class CorrelationMatrix:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the window and the pairs in JSON types, with the bootstrap intervals where there are any."""
-        interval: Interval = "fisher" if self.bootstrap is None else "bootstrap"
         return {
             "window_days": self.window_days,
             "as_of": iso_or_none(self.as_of),
             "method": self.method,
             "shrinkage": self.shrinkage,
             "assets": list(self.assets),
-            **self.interval_method(interval),
-            "pairs": self.pairs(interval=interval).to_dict("records"),
+            "interval": self._interval_method(),
+            "pairs": self.pairs(interval=self.best_interval).to_dict("records"),
         }
 
-    def interval_method(self, interval: Interval) -> dict[str, Any]:
-        """Return how the intervals of `pairs` are made, in JSON types."""
-        if interval == "fisher" or self.bootstrap is None:
-            return {"interval": {"method": "fisher", "level": 0.95}}
-        made = self.bootstrap
+    @property
+    def best_interval(self) -> Interval:
+        """The intervals to show: the bootstrap's where there are any."""
+        return "fisher" if self.bootstrap is None else "bootstrap"
+
+    def _interval_method(self) -> dict[str, Any]:
+        """Return how the best intervals are made, in JSON types."""
+        if self.bootstrap is None:
+            return {"method": "normal theory", "level": 0.95}
         return {
-            "interval": {
-                "method": "expanded percentiles of a block bootstrap",
-                "level": 0.95,
-                "n_resamples": made.n_resamples,
-                "block_length": made.block_length,
-                "seed": made.seed,
-            }
+            "method": "expanded percentiles of a block bootstrap",
+            "level": 0.95,
+            "n_resamples": self.bootstrap.n_resamples,
+            "block_length": self.bootstrap.block_length,
+            "seed": self.bootstrap.seed,
         }
 
     def pairs(self, *, interval: Interval = "fisher") -> pd.DataFrame:
@@ -331,8 +332,8 @@ class CorrelationMatrix:
         [['DAI', 'USDC', 0.9, 0.7434], ['USDC', 'USDT', 0.9, 0.7434], ['DAI', 'USDT', 0.0, 0.1053]]
         """
         matrix, distance = self.nearest_psd()
-        pairs = self.pairs()[["asset_1", "asset_2"]]
-        changes = pairs.assign(before=self.pairs()["correlation"], after=matrix.pairs()["correlation"])
+        before, after = self.pairs(), matrix.pairs()
+        changes = before[["asset_1", "asset_2"]].assign(before=before["correlation"], after=after["correlation"])
         changes["change"] = changes["after"] - changes["before"]
         changes = changes[changes["change"] != 0.0].sort_values(
             "change", key=np.abs, ascending=False, kind="stable"

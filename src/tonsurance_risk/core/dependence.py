@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import attrs
-import numpy as np
 import pandas as pd
 
 from tonsurance_risk.assets import NOT_COINS_ON_PEG
@@ -23,6 +22,7 @@ from tonsurance_risk.core.correlation import CorrelationMatrix
 from tonsurance_risk.core.regimes import RegimeChange, correlation_regime_change
 from tonsurance_risk.core.returns import log_returns
 from tonsurance_risk.core.sensitivity import CorrelationSensitivity, correlation_sensitivity
+from tonsurance_risk.core.tables import json_rows
 from tonsurance_risk.core.windows import correlation_windows
 from tonsurance_risk.errors import InsufficientDataError
 from tonsurance_risk.model import BTC, YEAR, DepegEvent, as_utc, iso
@@ -81,8 +81,8 @@ class Dependence:
             "as_of": iso(self.as_of),
             "correlations": self._windows_to_dict(),
             "regime_change": None if self.regime_change is None else self.regime_change.to_dict(),
-            "co_depegs": records(self.co_depegs),
-            "tail_dependence": None if self.tail_dependence is None else records(self.tail_dependence),
+            "co_depegs": json_rows(self.co_depegs),
+            "tail_dependence": None if self.tail_dependence is None else json_rows(self.tail_dependence),
         }
         for name in ("regime_change", "tail_dependence"):
             if name in self.reasons:
@@ -97,13 +97,12 @@ class Dependence:
                 continue
             coins = matrix.select([asset for asset in matrix.assets if asset != BTC])
             sensitivity = self.sensitivities[days]
-            pairs = coins.pairs(interval="fisher" if coins.bootstrap is None else "bootstrap")
             document = coins.to_dict() | {
-                "pairs": records(_with_sensitivity(pairs, sensitivity)),
-                "strong_pairs": records(pairs_by_risk_level(coins)),
+                "pairs": json_rows(_with_sensitivity(coins.pairs(interval=coins.best_interval), sensitivity)),
+                "strong_pairs": json_rows(pairs_by_risk_level(coins)),
                 "clusters": [list(group) for group in coin_clusters(coins)],
-                "common_mode_share": None if sensitivity is None else sensitivity.to_dict()["common_mode_share"],
             }
+            document |= {"common_mode_share": None} if sensitivity is None else sensitivity.summary()
             if sensitivity is None:
                 document["common_mode_share_reason"] = self.reasons[f"sensitivity_{days}"]
             section[f"{days}"] = document
@@ -176,7 +175,9 @@ def assess_dependence(
         return log_returns(coins[coins.index > end - timedelta(days=days)])
 
     def sensitivity(days: int) -> CorrelationSensitivity:
-        return correlation_sensitivity(returns(days), events=listed, bootstrap=RESAMPLES, seed=seed)
+        return correlation_sensitivity(
+            returns(days), events=listed, sample_span=step, bootstrap=RESAMPLES, seed=seed
+        )
 
     shortest, longest = min(windows), max(windows)
     baseline = max(longest, YEAR.days) - shortest or shortest
@@ -186,13 +187,14 @@ def assess_dependence(
         correlations[days] = or_none(f"correlation_{days}", partial(matrix, days))
         sensitivities[days] = or_none(f"sensitivity_{days}", partial(sensitivity, days))
     change = partial(correlation_regime_change, recent=shortest, baseline=baseline, as_of=end, seed=seed)
-    years = {str(asset): column.count() * (step / YEAR) for asset, column in coins.items() if column.count()}
+    observed = {str(asset): cast("pd.DatetimeIndex", column.dropna().index) for asset, column in coins.items()}
+    spans = {asset: (times[0], times[-1] + step) for asset, times in observed.items() if len(times)}
     return Dependence(
         as_of=end,
         correlations=correlations,
         sensitivities=sensitivities,
         regime_change=or_none("regime_change", lambda: change(log_returns(coins))),
-        co_depegs=co_depegs(listed, observed=years),
+        co_depegs=co_depegs(listed, observed=spans),
         tail_dependence=or_none("tail_dependence", lambda: tail_dependence(returns(longest))),
         reasons=reasons,
     )
@@ -203,16 +205,3 @@ def _with_sensitivity(pairs: pd.DataFrame, sensitivity: CorrelationSensitivity |
         return pairs
     extra = sensitivity.pairs.drop(columns=["correlation", "observations"])
     return pairs.merge(extra, on=["asset_1", "asset_2"], how="left")
-
-
-def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows of a table in JSON types: dates as text, None for what is missing."""
-    return [{str(name): _json(value) for name, value in row.items()} for row in table.to_dict("records")]
-
-
-def _json(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [day.date().isoformat() for day in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if value is None or value is pd.NA or value != value else value

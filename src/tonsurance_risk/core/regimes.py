@@ -17,11 +17,11 @@ from tonsurance_risk.core.bootstrap import correlation_of_moments, resample_corr
 from tonsurance_risk.core.correlation import CorrelationMatrix
 from tonsurance_risk.core.windows import LONGEST_WINDOW, MOST_RESAMPLES, correlation_matrix, timed_returns
 from tonsurance_risk.errors import InsufficientDataError
-from tonsurance_risk.model import FloatArray, IntArray, as_utc, iso, whole, within
+from tonsurance_risk.model import MOST_SEED, FloatArray, IntArray, as_utc, iso, whole, within
 
 REGIME_MEAN, REGIME_RISE = 0.8, 0.20
 _PERMUTATIONS_AT_ONCE = 256
-_RESAMPLES = 999
+RESAMPLES = 999
 _NEARLY_ONE = 1.0 - 1e-9
 """Where atanh is cut off, so that two perfect correlations do not differ by rounding."""
 
@@ -50,6 +50,8 @@ class RegimeChange:
         asset_1, asset_2, recent, baseline, change, p_value, p_adjusted (Benjamini-Hochberg), significant.
     n_permutations, block_length, seed : int
         How often blocks of how many rows were exchanged, and from which seed.
+    n_resamples : int
+        Of the block bootstrap of the means' intervals.
     """
 
     as_of: pd.Timestamp
@@ -66,6 +68,7 @@ class RegimeChange:
     n_permutations: int
     block_length: int
     seed: int
+    n_resamples: int = RESAMPLES
 
     @property
     def significant(self) -> bool:
@@ -85,6 +88,7 @@ class RegimeChange:
             "as_of": iso(self.as_of),
             **document,
             "significant": self.significant,
+            "method": "studentised block permutation; means: expanded percentiles of a block bootstrap",
             "pairs": self.pairs.to_dict("records"),
         }
 
@@ -138,8 +142,9 @@ def correlation_regime_change(
     The rule is that of the mission: mean recent correlation > 0.8 and > 1.2 times the baseline's.
 
     The tests exchange blocks of n^(1/3) rows between the windows. The statistic of a pair is the distance of atanh
-    r over its standard error from the influence function, that of the matrix the sum of their squares. A p-value
-    is (1 + number of exchanges at least as far) / (1 + n_permutations), at least as large as a uniform number if
+    r over its standard error from the influence function, that of the matrix the mean of their squares. An
+    exchange that leaves a pair fewer than `min_observations` rows on a side says nothing of it. A p-value is (1 +
+    number of exchanges at least as far) / (1 + number of exchanges), at least as large as a uniform number if
     blocks are exchangeable, whatever their distribution: the matrix test then rejects falsely with at most
     `level`, and of the pairs called significant at most that share is false on average (Benjamini-Hochberg). The
     standard error makes the test hold in large samples where only the volatility changed, too.
@@ -165,7 +170,7 @@ def correlation_regime_change(
     lengths = whole(recent, "recent", 1, LONGEST_WINDOW), whole(baseline, "baseline", 1, LONGEST_WINDOW)
     within(level, "level", 0.0, 1.0, open_low=True)
     n_permutations = whole(n_permutations, "n_permutations", 19, MOST_RESAMPLES)
-    seed = whole(seed, "seed", 0)
+    seed = whole(seed, "seed", 0, MOST_SEED)
     frame = timed_returns(returns)
     frame = frame[sorted(frame.columns)]
     if not len(frame):
@@ -177,10 +182,14 @@ def correlation_regime_change(
     scaled = _standardised(np.concatenate([window.to_numpy() for window in windows]))
     parts = np.split(scaled, [len(windows[0])])
     length = max(1, math.ceil(math.cbrt(len(scaled)) - 1e-9))
-    observed, exchanged = _distances(parts, i, j, length, n_permutations, seed)
-    p_values = (1.0 + (exchanged >= observed).sum(axis=0)) / (1.0 + n_permutations)
+    observed, exchanged = _distances(parts, i, j, length, min_observations, n_permutations, seed)
+    # Of a pair only the exchanges count that leave it enough rows on both sides, as the windows themselves do.
+    defined = ~np.isnan(exchanged)
+    p_values = (1.0 + (exchanged >= observed).sum(axis=0)) / (1.0 + defined.sum(axis=0))
     adjusted = stats.false_discovery_control(p_values, method="bh")
-    together = (np.sum(exchanged**2, axis=1) >= np.sum(observed**2)).sum()
+    squares = np.where(defined, exchanged, 0.0) ** 2
+    mean_squares = squares.sum(axis=1) / np.maximum(defined.sum(axis=1), 1)
+    together = (mean_squares >= np.mean(observed**2)).sum()
     now, before = (matrix.values[i, j] for matrix in matrices)
     means = [
         _mean_with_interval(window.to_numpy(), matrix, i, j, seed)
@@ -259,9 +268,18 @@ def _standardised(values: FloatArray) -> FloatArray:
 
 
 def _distances(
-    parts: Sequence[FloatArray], i: IntArray, j: IntArray, length: int, n_permutations: int, seed: int
+    parts: Sequence[FloatArray],
+    i: IntArray,
+    j: IntArray,
+    length: int,
+    least: int,
+    n_permutations: int,
+    seed: int,
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the distances of the pairs between the windows, and those after each exchange of blocks."""
+    """Return the distances of the pairs between the windows, and those after each exchange of blocks.
+
+    NaN stands where an exchange leaves a pair fewer than `least` rows on a side, or a side on which it is still.
+    """
     blocks = [_block_moments(part, i, j, length) for part in parts]
     table, n_recent = np.concatenate(blocks), len(blocks[0])
     flat, total = table.reshape(len(table), -1), table.sum(axis=0)
@@ -269,7 +287,9 @@ def _distances(
 
     def distance(chosen: FloatArray) -> FloatArray:
         recent = (chosen @ flat).reshape(-1, *total.shape)
-        return _studentised(recent, total - recent)
+        distance = _studentised(recent, total - recent)
+        rows = np.minimum(recent[:, 0], total[0] - recent[:, 0])
+        return np.where(rows >= least, distance, np.nan)
 
     own = np.zeros((1, len(table)))
     own[0, :n_recent] = 1.0
@@ -285,38 +305,41 @@ def _studentised(one: FloatArray, other: FloatArray) -> FloatArray:
     (z_one, variance_one), (z_other, variance_other) = _fisher_z(one), _fisher_z(other)
     away = np.abs(z_one - z_other)
     with np.errstate(invalid="ignore", divide="ignore"):
-        distance = np.where(away == 0.0, 0.0, away / np.sqrt(variance_one + variance_other))
-    # A pair that does not move on one side is as far as can be: it counts against the observed change.
-    return np.where(np.isnan(distance), np.inf, distance)
+        return np.where(away == 0.0, 0.0, away / np.sqrt(variance_one + variance_other))
 
 
 def _fisher_z(moments: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return atanh r and its variance, that of the influence ab - r (a^2 + b^2) / 2 over n (1 - r^2)^2.
-
-    The means are left out of the fourth moments: series were centred over both windows.
-    """
-    n, a, b, aa, bb, _, aabb, aaab, abbb, aaaa, bbbb = np.moveaxis(moments, 1, 0)
+    """Return atanh r and its variance, that of the influence ab - r (a^2 + b^2) / 2 over n (1 - r^2)^2."""
+    n = moments[:, 0]
     r = np.clip(correlation_of_moments(moments[:, :6]), -_NEARLY_ONE, _NEARLY_ONE)
     with np.errstate(invalid="ignore", divide="ignore"):
-        va, vb = aa / n - (a / n) ** 2, bb / n - (b / n) ** 2
+        a, b, aa, bb, ab, aaa, aab, abb, bbb, aaaa, aaab, aabb, abbb, bbbb = np.moveaxis(moments[:, 1:], 1, 0) / n
+        va, vb = aa - a**2, bb - b**2
         scale = np.sqrt(va * vb)
+        # The fourth moments about the means.
+        a4 = aaaa - 4.0 * a * aaa + 6.0 * a**2 * aa - 3.0 * a**4
+        b4 = bbbb - 4.0 * b * bbb + 6.0 * b**2 * bb - 3.0 * b**4
+        a3b = aaab - b * aaa - 3.0 * a * aab + 3.0 * a * b * aa + 3.0 * a**2 * ab - 3.0 * a**3 * b
+        ab3 = abbb - a * bbb - 3.0 * b * abb + 3.0 * a * b * bb + 3.0 * b**2 * ab - 3.0 * a * b**3
+        a2b2 = aabb - 2.0 * (b * aab + a * abb) + b**2 * aa + a**2 * bb + 4.0 * a * b * ab - 3.0 * (a * b) ** 2
         squared = (
-            aabb / scale**2
-            - r * (aaab / (va * scale) + abbb / (vb * scale))
-            + r**2 / 4.0 * (aaaa / va**2 + 2.0 * aabb / scale**2 + bbbb / vb**2)
-        ) / n
+            a2b2 / scale**2
+            - r * (a3b / (va * scale) + ab3 / (vb * scale))
+            + r**2 / 4.0 * (a4 / va**2 + 2.0 * a2b2 / scale**2 + b4 / vb**2)
+        )
         return np.arctanh(r), np.maximum(squared, 0.0) / (n * (1.0 - r**2) ** 2)
 
 
 def _block_moments(values: FloatArray, i: IntArray, j: IntArray, length: int) -> FloatArray:
     """Return sums over blocks of nearly equal length of 1, a, b and their products up to the fourth order.
 
-    The shape is (n_blocks, 11, n_pairs), in the order of `_fisher_z`.
+    The shape is (n_blocks, 15, n_pairs), in the order of `_fisher_z`.
     """
     both = ~np.isnan(values[:, i]) & ~np.isnan(values[:, j])
     a, b = (np.where(both, values[:, side], 0.0) for side in (i, j))
     aa, bb, ab = a * a, b * b, a * b
-    columns = (both.astype(float), a, b, aa, bb, ab, aa * bb, aa * ab, ab * bb, aa * aa, bb * bb)
+    third, fourth = (aa * a, aa * b, a * bb, bb * b), (aa * aa, aa * ab, aa * bb, ab * bb, bb * bb)
+    columns = (both.astype(float), a, b, aa, bb, ab, *third, *fourth)
     n_blocks = max(1, round(len(values) / length))
     begins = np.arange(n_blocks) * len(values) // n_blocks
     return np.stack([np.add.reduceat(column, begins, axis=0) for column in columns], axis=1)
@@ -325,7 +348,7 @@ def _block_moments(values: FloatArray, i: IntArray, j: IntArray, length: int) ->
 def _mean_with_interval(
     values: FloatArray, matrix: CorrelationMatrix, i: IntArray, j: IntArray, seed: int
 ) -> tuple[float, float, float]:
-    resampled = resample_correlations(values, matrix.values, ~matrix.is_default, n_resamples=_RESAMPLES, seed=seed)
+    resampled = resample_correlations(values, matrix.values, ~matrix.is_default, n_resamples=RESAMPLES, seed=seed)
     means = resampled.matrices()[:, i, j].mean(axis=1)
     low, high = resampled.interval(means, means)
     return float(matrix.values[i, j].mean()), float(low), float(high)

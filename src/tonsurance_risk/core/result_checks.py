@@ -115,7 +115,7 @@ def check_correlation(matrix: CorrelationMatrix) -> QualityReport:
     """
     if not isinstance(matrix, CorrelationMatrix):
         raise ValueError(f"matrix must be a CorrelationMatrix, found {type(matrix).__name__}")
-    pairs = matrix.pairs(interval="fisher" if matrix.bootstrap is None else "bootstrap")
+    pairs = matrix.pairs(interval=matrix.best_interval)
     found: list[_Finding] = []
     scores: dict[str, list[bool]] = {asset: [] for asset in sorted(matrix.assets)}
     for pair in pairs.to_dict("records"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any, cast
 
 import attrs
@@ -10,16 +12,19 @@ import numpy as np
 import pandas as pd
 
 from tonsurance_risk.assets import canonical
-from tonsurance_risk.core.association import pearson
-from tonsurance_risk.core.bootstrap import correlation_of_moments, pair_columns, resample_correlations
-from tonsurance_risk.core.correlation import CorrelationMatrix
+from tonsurance_risk.core.association import CONSTANT_RANGE, pearson
+from tonsurance_risk.core.bootstrap import correlation_of_moments, pair_columns
+from tonsurance_risk.core.first_component import common_mode
 from tonsurance_risk.core.prices import ticks_of
 from tonsurance_risk.core.statistics import checked_events
+from tonsurance_risk.core.tables import json_rows
 from tonsurance_risk.core.windows import MOST_RESAMPLES, correlation_matrix, timed_returns
 from tonsurance_risk.errors import InsufficientDataError
-from tonsurance_risk.model import BoolArray, DepegEvent, FloatArray, IntArray, whole, within
+from tonsurance_risk.model import MOST_SEED, BoolArray, DepegEvent, FloatArray, IntArray, span, whole, within
 
 _PAIRS_AT_ONCE = 64
+_ORDINARY_SAMPLES = 39
+_STILL = "a series does not move on the other rows"
 
 
 @attrs.frozen(kw_only=True)
@@ -31,7 +36,8 @@ class CorrelationSensitivity:
     pairs : DataFrame
         A row a pair that was estimated, see `correlation_sensitivity`.
     common_mode_share, common_mode_low, common_mode_high : float
-        The share of the first principal component in the variance of standardised returns, with its 95 % interval.
+        The share of the first principal component in the variance of standardised returns, corrected for the bias
+        that a largest eigenvalue has, with its 95 % interval.
     n_days, n_resamples, seed : int
         Days left out of each pair; resamples of the interval, and their seed.
     threshold : float
@@ -53,22 +59,21 @@ class CorrelationSensitivity:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything in JSON types: dates as text, None for what cannot be computed."""
-        rows = self.pairs.to_dict("records")
-        for row in rows:
-            row["influential_days"] = [day.date().isoformat() for day in row["influential_days"]]
-            row |= {str(name): None for name, value in row.items() if value is pd.NA}
+        return self.summary() | {"pairs": json_rows(self.pairs)}
+
+    def summary(self) -> dict[str, Any]:
+        """Return what is not of one pair, in JSON types."""
         return {
             "common_mode_share": {
                 "value": self.common_mode_share,
                 "low": self.common_mode_low,
                 "high": self.common_mode_high,
-                "method": "expanded percentiles of a block bootstrap",
+                "method": "block bootstrap without bias, basic interval",
                 "n_resamples": self.n_resamples,
                 "seed": self.seed,
             },
             "n_days": self.n_days,
             "threshold": self.threshold,
-            "pairs": rows,
         }
 
 
@@ -79,6 +84,7 @@ def correlation_sensitivity(
     n_days: int = 5,
     threshold: float = 0.8,
     min_observations: int = 20,
+    sample_span: timedelta = timedelta(0),
     bootstrap: int = 999,
     seed: int = 0,
 ) -> CorrelationSensitivity:
@@ -96,6 +102,9 @@ def correlation_sensitivity(
         From which correlation a pair raises an alert.
     min_observations : int
         As in `correlation_matrix`; so many rows must also remain.
+    sample_span : timedelta
+        The time that one sample stands for and at whose end it is stamped: a daily bar of 12 March that is known,
+        and stamped, at 00:00 of the 13th is one of the 12th.
     bootstrap, seed : int
         Resamples for the interval of the common mode, and their seed.
 
@@ -105,7 +114,8 @@ def correlation_sensitivity(
         Its `pairs` have asset_1, asset_2, correlation, observations, without_influential (the value without the
         days in influential_days), without_depegs, depeg_rows (how many rows that leaves out), common_mode (what
         the first principal component alone gives this pair), rests_on_few_days (an alert that the days alone
-        carry). NA stands where too few rows remain.
+        carry, see Notes). NA stands where a value cannot be computed, with the reason in
+        without_influential_reason and without_depegs_reason.
 
     Raises
     ------
@@ -122,6 +132,10 @@ def correlation_sensitivity(
     furthest towards zero, and beyond. All at once would miss outliers that hide each other; all subsets are too
     many.
 
+    Of 29 or 89 days of normal returns the five best ones carry a good part too. So an alert rests on few days only
+    if less is left than of each of 39 normal samples of the same correlation and days: of ordinary samples at most
+    one in 40 is said to. Where a series does not move on any other day, the days carry all.
+
     The rows of a depeg of either coin are those from its start to its recovery, both included: they hold the
     returns into and out of it.
 
@@ -136,7 +150,7 @@ def correlation_sensitivity(
     >>> [round(float(pair[name]), 2) for name in ("correlation", "without_influential")], pair["rests_on_few_days"]
     ([1.0, -0.16], np.True_)
     """
-    n_days, seed = whole(n_days, "n_days", 1), whole(seed, "seed", 0)
+    n_days, seed = whole(n_days, "n_days", 1), whole(seed, "seed", 0, MOST_SEED)
     alert = within(threshold, "threshold", -1.0, 1.0)
     bootstrap = whole(bootstrap, "bootstrap", 1, MOST_RESAMPLES)
     listed = checked_events(events)
@@ -153,33 +167,43 @@ def correlation_sensitivity(
         )
     i, j = (np.array([matrix.assets.index(name) for name in table[side]]) for side in ("asset_1", "asset_2"))
     values, times = frame.to_numpy(), cast("pd.DatetimeIndex", frame.index)
-    removed, days = _influential_days(values, times, i, j, table["correlation"].to_numpy(), n_days)
-    during = _during_depegs(listed, times, matrix.assets)
-    without, without_depegs, depeg_rows = [], [], []
-    for row, (a, b) in enumerate(zip(i.tolist(), j.tolist(), strict=True)):
-        both = ~np.isnan(values[:, a]) & ~np.isnan(values[:, b])
-        off_peg = during[:, a] | during[:, b]
-        without.append(_remaining(values[:, [a, b]], both & ~removed[:, row], min_observations))
-        without_depegs.append(_remaining(values[:, [a, b]], both & ~off_peg, min_observations))
-        depeg_rows.append(int((both & off_peg).sum()))
-    strength, vector = _first_component(matrix)
-    low, high = _common_mode_interval(values, matrix, bootstrap, seed)
-    table = table.assign(
-        without_influential=pd.array(without, dtype="Float64"),
-        influential_days=pd.Series(days, index=table.index, dtype=object),
-        without_depegs=pd.array(without_depegs, dtype="Float64"),
-        depeg_rows=depeg_rows,
-        common_mode=strength * vector[i] * vector[j],
-        rests_on_few_days=[
-            r >= alert and (rest is not pd.NA and cast("float", rest) < alert)
-            for r, rest in zip(table["correlation"].tolist(), without, strict=True)
-        ],
+    days = _Days.of(times - span(sample_span, "sample_span"))
+    r = table["correlation"].to_numpy()
+    chosen = _influential(values, days, i, j, np.sign(r), n_days)
+    removed = np.logical_or.reduce([days.number[:, None] == one_each for one_each in chosen])
+    off_peg = _during_depegs(listed, times, matrix.assets)
+    without = _left(values, i, j, removed, min_observations)
+    without_depegs = _left(values, i, j, off_peg[:, i] | off_peg[:, j], min_observations)
+    common = ~np.isnan(values[:, i]) & ~np.isnan(values[:, j])
+    estimated = np.unique(np.concatenate([i, j]))
+    mode = common_mode(
+        values[:, estimated],
+        matrix.select([matrix.assets[k] for k in estimated]),
+        n_resamples=bootstrap,
+        seed=seed,
     )
+    ordinary = _Ordinary(days.begins, len(values), n_days)
+    columns = {
+        "without_influential": [rest for rest, _ in without],
+        "without_influential_reason": [why for _, why in without],
+        "influential_days": [tuple(days.stamps[k] for k in column if k >= 0) for column in chosen.T.tolist()],
+        "without_depegs": [rest for rest, _ in without_depegs],
+        "without_depegs_reason": [why for _, why in without_depegs],
+        "depeg_rows": (common & (off_peg[:, i] | off_peg[:, j])).sum(axis=0),
+        "common_mode": mode.reproduced[np.searchsorted(estimated, i), np.searchsorted(estimated, j)],
+        "rests_on_few_days": [
+            value >= alert and (why == _STILL if rest is pd.NA else rest < min(alert, ordinary.least_left(value)))
+            for value, (rest, why) in zip(r.tolist(), without, strict=True)
+        ],
+    }
+    numbers = ("depeg_rows", "common_mode", "rests_on_few_days")
+    for name, column in columns.items():
+        table[name] = pd.Series(column, index=table.index, dtype=None if name in numbers else object)
     return CorrelationSensitivity(
-        pairs=table.reset_index(drop=True).astype({"without_influential": object, "without_depegs": object}),
-        common_mode_share=strength / len(matrix.assets),
-        common_mode_low=low,
-        common_mode_high=high,
+        pairs=table.reset_index(drop=True),
+        common_mode_share=mode.share,
+        common_mode_low=mode.low,
+        common_mode_high=mode.high,
         n_days=n_days,
         threshold=alert,
         n_resamples=bootstrap,
@@ -187,36 +211,94 @@ def correlation_sensitivity(
     )
 
 
-def _influential_days(
-    values: FloatArray, times: pd.DatetimeIndex, i: IntArray, j: IntArray, r: FloatArray, n_days: int
-) -> tuple[BoolArray, list[tuple[pd.Timestamp, ...]]]:
-    """Return which rows lie in the days that carry each pair, and the days in order of their removal."""
-    day = times.normalize()
-    first_of_day = np.append(True, np.diff(day.asi8) > 0)
-    begins, number = np.flatnonzero(first_of_day), np.cumsum(first_of_day) - 1
-    chunks = [slice(k, k + _PAIRS_AT_ONCE) for k in range(0, len(i), _PAIRS_AT_ONCE)]
-    by_day = (np.add.reduceat(pair_columns(values, i[some], j[some]), begins, axis=0) for some in chunks)
-    chosen = np.hstack(
-        [_carrying(sums, np.sign(r[some]), n_days) for sums, some in zip(by_day, chunks, strict=True)]
-    )
-    removed = np.zeros((len(values), len(i)), dtype=bool)
-    for one_each in chosen:
-        removed |= number[:, None] == one_each
-    stamps = day[begins]
-    return removed, [tuple(stamps[k] for k in column if k >= 0) for column in chosen.T.tolist()]
+@attrs.frozen(eq=False)
+class _Days:
+    """The days of rows: where each begins, the number of the day of each row, and its stamp."""
+
+    begins: IntArray
+    number: IntArray
+    stamps: pd.DatetimeIndex
+
+    @classmethod
+    def of(cls, times: pd.DatetimeIndex) -> _Days:
+        day = times.normalize()
+        first_of_day = np.append(True, np.diff(day.asi8) > 0)
+        begins = np.flatnonzero(first_of_day)
+        return cls(begins, np.cumsum(first_of_day) - 1, day[begins])
+
+
+@attrs.define
+class _Ordinary:
+    """What ordinary returns keep of a correlation when the days that carry it are left out."""
+
+    begins: IntArray
+    n_rows: int
+    n_days: int
+    known: dict[float, float] = attrs.field(factory=dict)
+
+    def least_left(self, r: float) -> float:
+        """Return the least of 39 samples of normal returns with that correlation, rounded to a hundredth."""
+        rho = round(r, 2)
+        if rho not in self.known:
+            rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence(0, spawn_key=(int(100 * rho),))))
+            drawn = rng.standard_normal((self.n_rows, 2 * _ORDINARY_SAMPLES))
+            one, other = np.arange(_ORDINARY_SAMPLES), np.arange(_ORDINARY_SAMPLES, 2 * _ORDINARY_SAMPLES)
+            drawn[:, other] = rho * drawn[:, one] + math.sqrt(1.0 - rho**2) * drawn[:, other]
+            by_day = np.add.reduceat(pair_columns(drawn, one, other), self.begins, axis=0)
+            chosen = _carrying(by_day, np.ones(_ORDINARY_SAMPLES), self.n_days)
+            gone = np.zeros_like(by_day[:, 0], dtype=bool)
+            np.put_along_axis(gone, chosen, True, axis=0)
+            left = np.where(gone[:, None], 0.0, by_day).sum(axis=0)
+            self.known[rho] = float(np.nanmin(correlation_of_moments(left[None])))
+        return self.known[rho]
+
+
+def _influential(
+    values: FloatArray, days: _Days, i: IntArray, j: IntArray, sign: FloatArray, n_days: int
+) -> IntArray:
+    """Return the numbers of the days that carry each pair, shape (n_days, n_pairs); -1 where none is left."""
+    moves = _moving_days(values, days)
+    chosen = []
+    for first in range(0, len(i), _PAIRS_AT_ONCE):
+        some = slice(first, first + _PAIRS_AT_ONCE)
+        by_day = np.add.reduceat(pair_columns(values, i[some], j[some]), days.begins, axis=0)
+        found = _carrying(by_day, sign[some], n_days)
+        for side in (i[some], j[some]):
+            # A series that moves on so few days is still without them, whatever one day less shows.
+            few = moves[:, side] & (by_day[:, 0] > 0.0)
+            for pair in np.flatnonzero(few.sum(axis=0) <= n_days).tolist():
+                carrying = np.flatnonzero(few[:, pair])
+                found[:, pair] = -1
+                found[: len(carrying), pair] = carrying
+        chosen.append(found)
+    return np.hstack(chosen)
+
+
+def _moving_days(values: FloatArray, days: _Days) -> BoolArray:
+    """Return on which days each series is away from where it mostly is, shape (n_days, n_assets)."""
+    away = np.zeros(values.shape, dtype=bool)
+    for asset in np.flatnonzero(~np.isnan(values).all(axis=0)).tolist():
+        series = values[:, asset]
+        away[:, asset] = np.abs(series - np.nanmedian(series)) > CONSTANT_RANGE
+    return np.asarray(np.logical_or.reduceat(away, days.begins, axis=0))
 
 
 def _carrying(by_day: FloatArray, sign: FloatArray, n_days: int) -> IntArray:
-    """Return the positions of the days that carry each pair, one after the other; -1 where none is left."""
+    """Return the positions of the days that carry each pair, one after the other; -1 where none is left.
+
+    A day without which a series does not move carries everything; after it there is nothing left to carry.
+    """
     total = by_day.sum(axis=0)
     gone = np.zeros((len(by_day), by_day.shape[2]), dtype=bool)
     columns = np.arange(by_day.shape[2])
     chosen = np.full((n_days, len(columns)), -1)
     for step in range(n_days):
+        moves = ~np.isnan(correlation_of_moments(total[None])[0])
         left = sign * correlation_of_moments(total - by_day)
-        left[gone | np.isnan(left) | (by_day[:, 0] == 0.0)] = np.inf
+        left[np.isnan(left)] = -np.inf
+        left[gone | (by_day[:, 0] == 0.0)] = np.inf
         day = left.argmin(axis=0)
-        found = np.isfinite(left[day, columns])
+        found = moves & (left[day, columns] < np.inf)
         chosen[step, found] = day[found]
         gone[day[found], columns[found]] = True
         total = total - np.where(found, by_day[day, :, columns].T, 0.0)
@@ -235,24 +317,19 @@ def _during_depegs(events: Iterable[DepegEvent], times: pd.DatetimeIndex, assets
     return during
 
 
-def _remaining(pair: FloatArray, rows: BoolArray, min_observations: int) -> Any:
-    if rows.sum() < min_observations:
-        return pd.NA
-    r = pearson(pair[rows, 0], pair[rows, 1])
-    return pd.NA if np.isnan(r) else r
-
-
-def _first_component(matrix: CorrelationMatrix) -> tuple[float, FloatArray]:
-    eigenvalues, vectors = np.linalg.eigh(matrix.nearest_psd()[0].values)
-    return float(eigenvalues[-1]), vectors[:, -1]
-
-
-def _common_mode_interval(
-    values: FloatArray, matrix: CorrelationMatrix, n_resamples: int, seed: int
-) -> tuple[float, float]:
-    resampled = resample_correlations(
-        values, matrix.values, ~matrix.is_default, n_resamples=n_resamples, seed=seed
-    )
-    shares = np.linalg.eigvalsh(resampled.matrices())[:, -1] / len(matrix.assets)
-    low, high = resampled.interval(shares, shares)
-    return float(low), float(high)
+def _left(
+    values: FloatArray, i: IntArray, j: IntArray, removed: BoolArray, min_observations: int
+) -> list[tuple[Any, str | None]]:
+    """Return what is left of each correlation without some rows, or NA and why there is no number."""
+    left: list[tuple[Any, str | None]] = []
+    for pair, (one, other) in enumerate(zip(i.tolist(), j.tolist(), strict=True)):
+        x, y = values[~removed[:, pair]][:, [one, other]].T
+        both = ~np.isnan(x) & ~np.isnan(y)
+        x, y = x[both], y[both]
+        if len(x) >= 2 and min(np.ptp(x), np.ptp(y)) <= CONSTANT_RANGE:
+            left.append((pd.NA, _STILL))
+        elif len(x) < min_observations:
+            left.append((pd.NA, f"{len(x)} rows are left, {min_observations} are needed"))
+        else:
+            left.append((pearson(x, y), None))
+    return left

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, TypeAlias
 
 import attrs
@@ -14,6 +14,7 @@ from scipy import special
 from tonsurance_risk.assets import canonical
 from tonsurance_risk.core.measures import exact_level
 from tonsurance_risk.core.scenarios import joint_episodes
+from tonsurance_risk.core.tables import json_value
 from tonsurance_risk.errors import InsufficientDataError
 from tonsurance_risk.model import DepegEvent, iso, span, unique, whole, within
 
@@ -291,8 +292,4 @@ def _json_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 def _json_item(name: str, value: Any) -> tuple[str, Any]:
     if name in _DURATIONS:
         return f"{name}_seconds", None if value is None else value.total_seconds()
-    if value is None or value is pd.NA:
-        return name, None
-    if isinstance(value, datetime):
-        return name, iso(value)
-    return name, list(value) if isinstance(value, tuple) else value
+    return name, json_value(value)

@@ -26,7 +26,7 @@ from tonsurance_risk.core.correlation import CorrelationMatrix
 from tonsurance_risk.core.prices import valid_index, valid_prices
 from tonsurance_risk.core.returns import log_returns
 from tonsurance_risk.errors import InsufficientDataError, InvalidPriceError
-from tonsurance_risk.model import FloatArray, as_utc, iso, span, text, unique, whole, within
+from tonsurance_risk.model import MOST_SEED, FloatArray, as_utc, iso, span, text, unique, whole, within
 
 LONGEST_WINDOW = 36_500
 """Days; a hundred years."""
@@ -38,7 +38,7 @@ def _resamples(value: object) -> int:
 
 
 def _seed(value: object) -> int:
-    return whole(value, "seed", 0)
+    return whole(value, "seed", 0, MOST_SEED)
 
 
 @attrs.frozen(kw_only=True)
@@ -367,11 +367,17 @@ def rolling_correlation(
 
 
 def return_values(returns: pd.DataFrame) -> tuple[FloatArray, tuple[str, ...]]:
-    """Return the values and symbols of a frame of returns; a named error when it is not one."""
+    """Return the values and symbols of a frame of returns; a named error when it is not one.
+
+    Times, where rows have them, must be in order: blocks of rows and gaps mean something only then.
+    """
     if not isinstance(returns, pd.DataFrame):
         raise ValueError(f"returns must be a DataFrame, found {type(returns).__name__}")
+    if isinstance(returns.index, pd.DatetimeIndex):
+        valid_index(returns.index, "returns")
     for name, dtype in returns.dtypes.items():
-        if not pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype):
+        number = pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_complex_dtype(dtype)
+        if not number or pd.api.types.is_bool_dtype(dtype):
             raise InvalidPriceError(f"returns of {name} must be numbers, found the type {dtype}", asset=str(name))
     assets = tuple(canonical(str(name)) for name in returns.columns)
     unique(assets, "returns: assets of columns")

@@ -49,6 +49,9 @@ def print_correlations(document: Mapping[str, Any], console: Console) -> None:
         if window is None:
             _line(console, f"{days} days: {document['correlations'][f'{days}_reason']}")
             continue
+        if not window["pairs"]:
+            _line(console, f"{days} days: a single coin has no pair")
+            continue
         console.print(_pair_table(days, window))
         groups = [" ".join(group) for group in window["clusters"] if len(group) > 1]
         _line(console, f"moving together: {', '.join(groups) or 'no group'}; {_common_mode(window)}")
@@ -70,17 +73,18 @@ def _windows(document: Mapping[str, Any]) -> dict[str, Any]:
     return {days: window for days, window in document["correlations"].items() if not days.endswith("_reason")}
 
 
-def _pair_table(days: str, window: Mapping[str, Any]) -> Table:
+def _pair_table(length: str, window: Mapping[str, Any]) -> Table:
     estimated = [pair for pair in window["pairs"] if not pair["is_default"]]
     strongest = sorted(estimated, key=lambda pair: -abs(pair["correlation"]))[:SHOWN]
     defaults = len(window["pairs"]) - len(estimated)
     title = (
-        f"{days} days to {window['as_of'][:16].replace('T', ' ')}: {len(strongest)} strongest of {len(estimated)} "
-        f"pairs" + (f", {defaults} by default" if defaults else "")
+        f"{length} days to {window['as_of'][:16].replace('T', ' ')}: {len(strongest)} strongest "
+        f"of {len(estimated)} pairs" + (f", {defaults} by default" if defaults else "")
     )
     table = Table(title=title, padding=(0, 0, 0, 1))
-    for heading in ("pair", "r", "95 % interval", "rows", "less 5 days", "less depegs", "rests on"):
-        table.add_column(heading, no_wrap=True)
+    days = window.get("n_days", 5)
+    for heading in ("pair", "r", "95 % interval", "rows", f"less {days} days", "less depegs", "rests on"):
+        table.add_column(heading, no_wrap=heading != "pair", overflow="fold")
     for pair in strongest:
         table.add_row(
             escape(f"{pair['asset_1']} {pair['asset_2']}"),
@@ -89,7 +93,7 @@ def _pair_table(days: str, window: Mapping[str, Any]) -> Table:
             f"{pair['observations']}",
             _number(pair.get("without_influential")),
             _number(pair.get("without_depegs")),
-            "5 days" if pair.get("rests_on_few_days") else "",
+            f"{len(pair['influential_days'])} day(s)" if pair.get("rests_on_few_days") else "",
         )
     return table
 

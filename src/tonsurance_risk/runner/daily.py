@@ -17,16 +17,16 @@ from tonsurance_risk.core.fingerprint import content_hash
 from tonsurance_risk.core.scenarios import builtin_scenarios
 from tonsurance_risk.core.simulation import MOST_SIMULATIONS
 from tonsurance_risk.errors import RiskError, SettingsError, StorageError, UnknownAssetError
-from tonsurance_risk.model import BTC, Scenario, Vault, as_utc, iso, whole
+from tonsurance_risk.model import BTC, MOST_SEED, Scenario, Vault, as_utc, iso, whole
 from tonsurance_risk.ports import Clock, PriceSource, Store, SystemClock
 from tonsurance_risk.report import RiskReport
 from tonsurance_risk.reporting.files import save_report, writable_folder
 from tonsurance_risk.runner.prices import other_prices
+from tonsurance_risk.sources.steps import STEPS
 from tonsurance_risk.version import __version__
 
 RETENTION = timedelta(days=730)
 """How far back the job asks for prices."""
-STEPS = {"1h": timedelta(hours=1), "1d": timedelta(days=1)}
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many of them are done, and how many there are."""
@@ -121,7 +121,7 @@ def run_daily(
     end = as_utc(as_of, "as_of")
     if step not in STEPS:
         raise SettingsError(f"step must be one of {list(STEPS)}, found {step!r}", observed=step)
-    whole(seed, "seed", 0)
+    whole(seed, "seed", 0, MOST_SEED)
     if n is not None:
         whole(n, "n", 1, MOST_SIMULATIONS)
     folder = None if out is None else writable_folder(out)

@@ -81,7 +81,8 @@ def correlate_prices(
         when = iso(pd.Timestamp(as_of)) if as_of is not None else "any time"
         raise SettingsError(f"{prices.source} has no prices at or before {when}", observed=as_of)
     end, step = frame.index[-1] if as_of is None else pd.Timestamp(as_of), STEPS[prices.step]
-    quality, usable, events = checked_events(frame, end, step, prices.source, prices.others, {})
+    others = [other.loc[:end] for other in prices.others]
+    quality, usable, events = checked_events(frame, end, step, prices.source, others, {})
     asked = list(prices.assets)
     dependence = assess_dependence(
         usable[asked], [e for e in events if e.asset in asked], as_of=end, step=step, windows=windows, seed=seed

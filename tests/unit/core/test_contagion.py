@@ -118,14 +118,43 @@ class TestCoDepegs:
         table = tr.co_depegs(events, observed=observed, episode_window=window * HOUR)
 
         for one, other in itertools.combinations(sorted(observed), 2):
-            spans = {
-                asset: [(e.start, e.end + HOUR, e.direction) for e in events if e.asset == asset]
-                for asset in (one, other)
-            }
+            spans = {asset: [each[1:] for each in listed if each[0] == asset] for asset in (one, other)}
             row = table[(table["asset_1"] == one) & (table["asset_2"] == other)].iloc[0]
-            assert plain_co_depegs(spans[one], spans[other], window * HOUR) == (
+            assert plain_co_depegs(spans[one], spans[other], window) == (
                 row["n_episodes"], row["n_together"], row["n_opposite"],
             )  # fmt: skip
+
+    def test_a_long_depeg_is_met_by_a_late_one(self):
+        """Although their starts are far apart; a bar that only touches another one is none at the same time."""
+        long, late, next_bar = event("FRAX", 0, 1000), event("USDC", 200, 10), event("DAI", 1000, 5)
+
+        table = tr.co_depegs([long, late, next_bar], observed=1.0).set_index(["asset_1", "asset_2"])
+
+        assert (2, 1) == tuple(table.loc[("FRAX", "USDC"), ["n_episodes", "n_together"]])
+        assert 0 == table.loc[("DAI", "FRAX"), "n_together"]
+
+    def test_only_the_common_time_counts(self):
+        """Of coins that were never listed at once there is no rate."""
+        day = timedelta(days=1)
+        observed = {
+            "BUSD": (T0, T0 + 500 * day),
+            "usdc": (T0 + 135 * day, T0 + 900 * day),
+            "PYUSD": (T0 + 600 * day, T0 + 900 * day),
+        }
+        starts = [("BUSD", 10), ("BUSD", 24 * 200), ("USDC", 24 * 200 + 2), ("USDC", 24 * 700)]
+
+        table = tr.co_depegs([event(coin, hour, 5) for coin, hour in starts], observed=observed)
+
+        table = table.set_index(["asset_1", "asset_2"])
+        row = table.loc[("BUSD", "USDC")]
+        assert (1.0, 1, 1) == (row["observed_years"], row["n_episodes"], row["n_together"])
+        assert (0.0, 0) == tuple(table.loc[("BUSD", "PYUSD"), ["observed_years", "n_together"]])
+        assert table.loc[("BUSD", "PYUSD"), "rate_together"] is pd.NA
+        for wrong, message in (((T0, T0), "must end after it begins"), (2.0, "must be two times like the others")):
+            with pytest.raises(ValueError, match=message):
+                tr.co_depegs([], observed=observed | {"DAI": wrong})
+        with pytest.raises(InsufficientDataError, match="observed says nothing of GHO"):
+            tr.co_depegs([event("GHO", 0, 1)], observed=observed)
 
     def test_wrong_arguments(self):
         """Named."""

@@ -41,9 +41,15 @@ def test_every_part_is_that_of_its_function():
 
     for days in (30, 90, 365):
         assert tr.correlation_windows(prices, windows=(days,), bootstrap=999)[days] == found.correlations[days]
-    assert tr.correlation_sensitivity(year, events=events) == found.sensitivities[365]
+    assert (
+        tr.correlation_sensitivity(year, events=events, sample_span=DAY).to_dict()
+        == found.sensitivities[365].to_dict()
+    )
     assert tr.correlation_regime_change(tr.log_returns(coins), recent=30, baseline=335) == found.regime_change
-    pd.testing.assert_frame_equal(tr.co_depegs(events, observed=dict.fromkeys(coins, 500 / 365)), found.co_depegs)
+    pd.testing.assert_frame_equal(
+        tr.co_depegs(events, observed=dict.fromkeys(coins, (coins.index[0], coins.index[-1] + DAY))),
+        found.co_depegs,
+    )
     pd.testing.assert_frame_equal(tr.tail_dependence(year), found.tail_dependence)
     assert {} == found.reasons
 

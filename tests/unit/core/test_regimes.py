@@ -77,8 +77,12 @@ def plain_distance(parts):
         n = len(part)
         a, b = ([row[k] for row in part] for k in (0, 1))
         r = plain_pearson(a, b)
-        sizes = [math.sqrt(math.fsum(x * x for x in side) / n - (math.fsum(side) / n) ** 2) for side in (a, b)]
-        scaled = [(x / sizes[0], y / sizes[1]) for x, y in zip(a, b, strict=True)]
+        means = [math.fsum(side) / n for side in (a, b)]
+        sizes = [
+            math.sqrt(math.fsum((x - mean) ** 2 for x in side) / n)
+            for side, mean in zip((a, b), means, strict=True)
+        ]
+        scaled = [((x - means[0]) / sizes[0], (y - means[1]) / sizes[1]) for x, y in zip(a, b, strict=True)]
         influence = [x * y - r * (x * x + y * y) / 2 for x, y in scaled]
         found.append((math.atanh(r), math.fsum(f * f for f in influence) / n / (n * (1 - r * r) ** 2)))
     return abs(found[0][0] - found[1][0]) / math.sqrt(found[0][1] + found[1][1])
@@ -117,6 +121,31 @@ def test_a_change_of_volatility_is_none_of_correlation():
         ).significant
 
     assert alarms / 300 <= 0.15
+
+
+def test_a_coin_that_was_listed_late_takes_no_power():
+    """30 against 335 days as in the report: four coins from 0.1 to 0.8, and one more for the last 55 days only."""
+    found = []
+    for seed in range(20):
+        returns = returns_of(365, [(335, 0.1), (30, 0.8)], seed=seed)
+        new = pd.Series(np.nan, returns.index).mask(returns.index > returns.index[-56], 1.0)
+        returns["NEW"] = new * 1e-3 * np.random.default_rng(seed).normal(size=365)
+        change = tr.correlation_regime_change(returns, n_permutations=199, seed=seed)
+        found.append(change.significant)
+        assert "NEW" in set(change.pairs["asset_2"])
+
+    assert sum(found) >= 18
+
+
+def test_a_change_to_nearly_one_is_seen():
+    """Of a pair, as of a coin that became a copy of another one."""
+    seen = []
+    for seed in range(20):
+        returns = returns_of(360, [(360, 0.3)], seed=seed, columns=("DAI", "USDC"))
+        returns.iloc[-60:, 1] = returns.iloc[-60:, 0] + 1e-7 * np.random.default_rng(seed).normal(size=60)
+        seen.append(tr.correlation_regime_change(returns, recent=60, baseline=300, n_permutations=199).significant)
+
+    assert sum(seen) >= 18
 
 
 def test_single_pairs_are_found_at_their_false_discovery_rate():

@@ -113,10 +113,71 @@ def test_the_common_mode():
     found = tr.correlation_sensitivity(returns, bootstrap=199)
 
     eigenvalues, vectors = np.linalg.eigh(returns.corr())
-    assert eigenvalues[-1] / 4 == pytest.approx(found.common_mode_share, abs=1e-10)
+    assert eigenvalues[-1] / 4 == pytest.approx(found.common_mode_share, abs=0.005)
+    assert found.common_mode_low < found.common_mode_share < found.common_mode_high
     expected = eigenvalues[-1] * np.outer(vectors[:, -1], vectors[:, -1])
     np.testing.assert_allclose(found.pairs["common_mode"], expected[np.triu_indices(4, k=1)], atol=1e-10)
     assert found.common_mode_low < 0.625 < found.common_mode_high
+
+
+@pytest.mark.parametrize(("rho", "days"), [(0.0, 29), (0.0, 364), (0.3, 89)])
+def test_the_common_mode_has_no_bias(rho, days):
+    """14 coins of which 1 / 14, or 0.35, is common: its interval covers, in at least 17 of 20.
+
+    The sample share of 29 days of independent coins is twice that; coins without a return do not count.
+    """
+    truth = (1.0 + 13.0 * rho) / 14.0
+    covered = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        returns = returns_of(days, seed, columns=[f"C{k:02d}" for k in range(14)])
+        returns = np.sqrt(1.0 - rho) * returns + np.sqrt(rho) * 1e-3 * rng.normal(size=(days, 1))
+        found = tr.correlation_sensitivity(returns.assign(NEW=np.nan), bootstrap=199)
+        assert found.common_mode_low <= found.common_mode_share <= found.common_mode_high
+        covered += found.common_mode_low - 1e-12 <= truth <= found.common_mode_high
+
+    assert covered >= 17
+
+
+def test_days_without_which_a_coin_is_still_carry_everything():
+    """A flat series with one depeg: the alert rests on its two days, and there is no number without them."""
+    returns = returns_of(365, start="2023-01-01") * 0.0
+    returns.iloc[69:71] = [[-0.1, -0.12], [0.07, 0.10]]
+
+    pair = tr.correlation_sensitivity(returns, bootstrap=19).pairs.iloc[0]
+
+    assert pair["rests_on_few_days"]
+    assert set(returns.index[69:71]) == set(pair["influential_days"])
+    assert pair["without_influential"] is pd.NA
+    assert "a series does not move on the other rows" == pair["without_influential_reason"]
+
+
+def test_a_bar_belongs_to_the_day_before_its_end():
+    """Daily and hourly bars that are stamped when they are known."""
+    for freq, span in (("D", DAY), ("h", HOUR)):
+        returns = returns_of(
+            24 * 30 if freq == "h" else 60, freq=freq, start="2024-01-01T01:00" if freq == "h" else "2024-01-02"
+        )
+        bars = returns.index - span == pd.Timestamp(
+            "2024-01-20T00:00" if freq == "D" else "2024-01-20T23:00", tz="UTC"
+        )
+        returns.loc[bars] += 0.1
+
+        pair = tr.correlation_sensitivity(returns, n_days=1, sample_span=span, bootstrap=19).pairs.iloc[0]
+
+        assert (pd.Timestamp("2024-01-20", tz="UTC"),) == pair["influential_days"]
+
+
+@pytest.mark.parametrize(("rho", "rows"), [(0.85, 29), (0.82, 89)])
+def test_ordinary_samples_are_hardly_said_to_rest_on_few_days(rho, rows):
+    """At most one in 40 of those that raise an alert, here at most 6 of 60 by chance, instead of most."""
+    said = 0
+    for seed in range(60):
+        returns = returns_of(rows, seed)
+        returns["USDC"] = rho * returns["DAI"] + np.sqrt(1.0 - rho**2) * returns["USDC"]
+        said += tr.correlation_sensitivity(returns, bootstrap=19).pairs["rests_on_few_days"].iloc[0]
+
+    assert said <= 6
 
 
 def test_pairs_are_ordered_and_defaults_left_out():
