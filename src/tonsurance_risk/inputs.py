@@ -120,7 +120,9 @@ def _json_form(content: str, where: str) -> dict[str, Any]:
         document = json.loads(content, object_pairs_hook=tuple)
     except (ValueError, RecursionError) as error:
         raise SettingsError(f"{where} is not JSON: {error}") from error
-    form = _object(document, where, required=("capital", "policies"), optional=("btc_value", "assets", "aggregate_limit"))
+    form = _object(
+        document, where, required=("capital", "policies"), optional=("btc_value", "assets", "aggregate_limit")
+    )
     policies = _list(form["policies"], f"{where}: policies")
     form["policies"] = [_json_policy(entry, row, where) for row, entry in enumerate(policies)]
     own = _list(form.get("assets", []), f"{where}: assets")

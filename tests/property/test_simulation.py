@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import tonsurance_risk as tr
 from oracle.plain import lognormal_put, normal_cdf
-from tonsurance_risk.core.intervals import Strata
+from tonsurance_risk.core.intervals import Design
 from tonsurance_risk.core.payoff import PayoutFunction
 from tonsurance_risk.core.simulation import BLOCK
 from tonsurance_risk.errors import UnknownAssetError
@@ -419,9 +419,9 @@ def test_allocation_variance_equals_brute_force():
     points = (np.arange(100)[None, :] + starts[:, None]) / 100
     sums = means[np.minimum(np.searchsorted(cumulated, points, side="right"), 6)].sum(axis=1)
 
-    strata = Strata(np.zeros(0, dtype=int), cumulated, means, (100,))
+    design = Design("stratified", 100, np.full(7, 14.0), cumulated, means, np.ones(7))
 
-    assert np.var(sums) == pytest.approx(strata.between(means), rel=0.01)
+    assert np.var(sums) == pytest.approx(design.between(means), rel=0.01)
 
 
 @pytest.mark.slow

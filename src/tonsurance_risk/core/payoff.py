@@ -61,6 +61,11 @@ class PayoutFunction:
         falls = slopes[1:] * np.diff(knots)
         return cls(knots, np.append(np.cumsum(falls[::-1])[::-1], 0.0), slopes)
 
+    @classmethod
+    def of_nothing(cls) -> PayoutFunction:
+        """Return the function of no policies."""
+        return cls([1.0], [0.0], [0.0])
+
     def __call__(self, ratio: Any) -> FloatArray:
         """Return the payout at each ratio [USD], of the shape of `ratio`.
 
@@ -93,7 +98,7 @@ class PayoutFunction:
         """
         top = math.log(self.knots[-1])
         floor = math.log(self.knots[0]) if self.knots[0] > 0.0 else -math.inf
-        bottom = max(floor, min(lowest, top - 1e-9))
+        bottom = min(max(floor, lowest), top - 1e-9)
         cells = self._cells(top, bottom)
         if cells is None:
             return PayoutTable(self, lowest, 0.0, -1.0, read_only([]), False)
@@ -105,17 +110,21 @@ class PayoutFunction:
         above = np.repeat(self.knots[::-1], runs)
         node_values = np.repeat(self.values[::-1], runs)
         node_slopes = np.repeat(self.slopes[::-1], runs)
-        values[cells + 1 - len(above) : -1] = node_values + node_slopes * (above - ratios[cells + 1 - len(above) :])
+        values[cells + 1 - len(above) : -1] = node_values + node_slopes * (
+            above - ratios[cells + 1 - len(above) :]
+        )
         values[: cells + 1 - len(above)] = 0.0
         values[0] = 0.0
-        if bottom == floor:
+        if bottom <= floor:
             values[-2] = self.values[0]
         values[-1] = values[-2]
-        return PayoutTable(self, lowest, top, step, read_only(values), bottom == floor)
+        return PayoutTable(self, lowest, top, step, read_only(values), bottom <= floor)
 
     def _cells(self, top: float, bottom: float) -> int | None:
         """Return how many cells keep the table within its tolerance, None where too many would be needed."""
         span, tolerance = top - bottom, TABLE_TOLERANCE * self.values[0]
+        if tolerance == 0.0:
+            return 1
         inside = (self.knots > math.exp(bottom)) & (self.knots < self.knots[-1])
         jumps = (np.abs(np.diff(self.slopes, append=0.0)) * self.knots)[inside]
         depths = top - np.log(self.knots[inside])

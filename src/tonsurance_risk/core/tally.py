@@ -1,0 +1,192 @@
+"""What is kept of simulations: moments by stratum, and of the losses all or only the tail."""
+
+from __future__ import annotations
+
+import math
+from functools import reduce
+from operator import add
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from tonsurance_risk.core.sampling import BLOCK, Draw
+from tonsurance_risk.model import FloatArray, IntArray
+
+
+@attrs.frozen(eq=False)
+class Tally:
+    """Moments of the losses by stratum, and what the replicates sum to; tallies add up.
+
+    A unit is what is drawn independently of its like: one simulation, or an antithetic pair with the mean of its
+    losses. Losses are weighted where simulations are.
+
+    Parameters
+    ----------
+    simulations, units : ndarray of int of shape (n_strata,)
+        How many.
+    total, squares : ndarray of shape (n_strata,)
+        Sum over units, and sum of squared deviations from their mean [USD, USD^2].
+    weight : ndarray of shape (n_strata,)
+        Sum of the simulations' weights.
+    worst, best : ndarray of shape (n_strata,)
+        Largest and smallest loss [USD]; -inf and inf where there is none.
+    replicates : ndarray of shape (16,)
+        Sum of the losses of each replicate of Sobol points; 0 for other kinds [USD].
+    """
+
+    simulations: IntArray
+    units: IntArray
+    total: FloatArray
+    squares: FloatArray
+    weight: FloatArray
+    worst: FloatArray
+    best: FloatArray
+    replicates: FloatArray
+
+    @classmethod
+    def of(cls, draw: Draw, losses: FloatArray, per_unit: int, replicates: FloatArray) -> Tally:
+        """Return the tally of a block whose losses stand in runs, `per_unit` of them a unit."""
+        n_strata = len(draw.stratum) // per_unit
+        lengths = draw.segments.lengths[:n_strata]
+        weighted = losses if draw.weights is None else losses * draw.weights
+        size = len(losses) // per_unit
+        values = weighted if per_unit == 1 else (weighted[:size] + weighted[size:]) / 2.0
+        total = _by_run(np.add, values, lengths, 0.0)
+        deviations = values - np.repeat(total / np.maximum(lengths, 1), lengths)
+        deviations *= deviations
+        by_half = losses.reshape(per_unit, size)
+        return cls(
+            simulations=lengths * per_unit,
+            units=lengths,
+            total=total,
+            squares=_by_run(np.add, deviations, lengths, 0.0),
+            weight=lengths * float(per_unit)
+            if draw.weights is None
+            else _by_run(np.add, draw.weights, lengths, 0.0),
+            worst=_by_run(np.maximum, by_half.max(axis=0), lengths, -math.inf),
+            best=_by_run(np.minimum, by_half.min(axis=0), lengths, math.inf),
+            replicates=replicates,
+        )
+
+    def __add__(self, other: Tally) -> Tally:
+        """Return the tally of both, squares combined by the means of each.
+
+        References
+        ----------
+        T. F. Chan, G. H. Golub and R. J. LeVeque, "Algorithms for computing the sample variance: analysis and
+        recommendations", The American Statistician 37 (1983) 242-247, doi:10.1080/00031305.1983.10483115.
+        """
+        units = self.units + other.units
+        difference = self.total / np.maximum(self.units, 1) - other.total / np.maximum(other.units, 1)
+        between = difference**2 * self.units * other.units / np.maximum(units, 1)
+        return Tally(
+            self.simulations + other.simulations,
+            units,
+            self.total + other.total,
+            self.squares + other.squares + between,
+            self.weight + other.weight,
+            np.maximum(self.worst, other.worst),
+            np.minimum(self.best, other.best),
+            self.replicates + other.replicates,
+        )
+
+    @property
+    def n(self) -> int:
+        """Simulations."""
+        return int(self.simulations.sum())
+
+
+@attrs.frozen(eq=False)
+class Part:
+    """Simulations of a run of blocks: all of them in order, or those above a cut.
+
+    Parameters
+    ----------
+    first : int
+        Number of the first simulation.
+    losses : ndarray of shape (k,)
+        [USD]
+    stratum : ndarray of int of shape (k,)
+    weights : ndarray of shape (k,), optional
+    index : ndarray of int of shape (k,), optional
+        Numbers of the simulations; None where all are there.
+    tallies : tuple of Tally
+        One a block.
+    """
+
+    first: int
+    losses: FloatArray
+    stratum: NDArray[Any]
+    weights: FloatArray | None
+    index: IntArray | None
+    tallies: tuple[Tally, ...]
+
+
+class TailCollector:
+    """Keeps the largest losses of all that it is shown, exactly, in bounded memory.
+
+    Whatever the order of the parts, it ends with every loss above the one of rank `reach` of all, the cut.
+    """
+
+    def __init__(self, reach: int) -> None:
+        self.reach = reach
+        self._parts: list[Part] = []
+        self._size = 0
+        self.cut = -math.inf
+
+    def add(self, part: Part) -> None:
+        """Take in the losses of a part above the cut."""
+        self._parts.append(_above(part, self.cut))
+        self._size += len(self._parts[-1].losses)
+        if self._size > self.reach + self.reach // 8 + BLOCK:
+            self._raise_cut()
+
+    def finished(self) -> Part:
+        """Return all that is left, in the order of the simulations."""
+        if self._size >= self.reach:
+            self._raise_cut()
+        return _joined(sorted(self._parts, key=lambda part: part.first))
+
+    def _raise_cut(self) -> None:
+        losses = np.concatenate([part.losses for part in self._parts])
+        losses.partition(len(losses) - self.reach)
+        self.cut = max(self.cut, float(losses[len(losses) - self.reach]))
+        del losses
+        self._parts = [_above(part, self.cut) for part in self._parts]
+        self._size = sum(len(part.losses) for part in self._parts)
+
+
+def _above(part: Part, cut: float) -> Part:
+    if not len(part.losses) or part.losses.min() > cut:
+        return part
+    kept = part.losses > cut
+
+    def column(values: Any) -> Any:
+        return None if values is None else values[kept]
+
+    return Part(part.first, *map(column, (part.losses, part.stratum, part.weights, part.index)), ())
+
+
+def _joined(parts: list[Part]) -> Part:
+    """Return parts as one, freeing them column by column."""
+
+    def column(name: str) -> Any:
+        return None if getattr(parts[0], name) is None else np.concatenate([getattr(part, name) for part in parts])
+
+    return Part(parts[0].first, *map(column, ("losses", "stratum", "weights", "index")), ())
+
+
+def sum_of(tallies: list[Tally]) -> Tally:
+    """Return the sum of at least one tally, in their order."""
+    return reduce(add, tallies)
+
+
+def _by_run(ufunc: np.ufunc, values: FloatArray, lengths: IntArray, empty: float) -> FloatArray:
+    """Reduce each run of `values`; `empty` stands for a run without any."""
+    reduced = np.full(len(lengths), empty)
+    filled = lengths > 0
+    if filled.any():
+        reduced[filled] = ufunc.reduceat(values, (np.cumsum(lengths) - lengths)[filled])
+    return reduced
