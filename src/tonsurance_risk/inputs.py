@@ -42,8 +42,8 @@ def read_vault(
     """Return the vault in a JSON or CSV file.
 
     A JSON file has the form of `Vault.to_dict`: an object with capital, policies, and perhaps btc_value,
-    aggregate_limit and assets (coins of your own). A policy is an object with policy_id, asset, coverage, trigger_price and
-    floor_price; a CSV file has these as its columns.
+    aggregate_limit and assets (coins of your own). A policy is an object with policy_id, asset, coverage,
+    trigger_price and floor_price; a CSV file has these as its columns.
 
     Parameters
     ----------

@@ -266,7 +266,7 @@ def test_scenario_counts_are_unbiased():
 
 @given(st.floats(0.001, 0.9), st.integers(0, 100))
 def test_more_coverage_never_loses_less(extra, seed):
-    """On the same draws, simulation by simulation."""
+    """On the same draws, simulation by simulation, up to what both tables may be off."""
     vault = tr.Vault(1e7, [one_policy()])
     more = tr.Vault(1e7, [one_policy(), tr.Policy("more", "USDC", 1e6 * extra, 0.97, 0.5)])
 
@@ -275,7 +275,7 @@ def test_more_coverage_never_loses_less(extra, seed):
         for v in (vault, more)
     )
 
-    assert (many >= few).all()
+    assert (many >= few - 1e-6 * (vault.coverage + more.coverage)).all()
 
 
 @pytest.mark.parametrize("level", [0.9, 0.99])

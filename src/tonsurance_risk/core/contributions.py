@@ -43,7 +43,7 @@ class CoinPolicies:
         below = np.searchsorted(ordered, self.trigger)
         full = np.searchsorted(ordered, self.floor, side="right")
         partly = self.trigger * (weight[below] - weight[full]) - (moment[below] - moment[full])
-        return self.coverage * (partly / (self.trigger - self.floor) + weight[full])
+        return np.asarray(self.coverage * (partly / (self.trigger - self.floor) + weight[full]))
 
 
 @attrs.frozen(eq=False)
@@ -77,7 +77,7 @@ class TailSums:
         )
 
     def mean(self, sums: FloatArray, needed: float) -> FloatArray:
-        """Return the sums over a tail of weight `needed` / needed: all beyond, and of those at it what is missing."""
+        """Return the mean over a tail of weight `needed`: all beyond, and of those at it what is missing."""
         part = (needed - self.weight[0]) / self.weight[1]
         return np.asarray((sums[0] + part * sums[1]) / needed)
 

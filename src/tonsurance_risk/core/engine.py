@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import attrs
@@ -14,9 +16,9 @@ from tonsurance_risk.core.sampling import BLOCK, REPLICATES, Draw, Plan, Sampler
 from tonsurance_risk.core.tally import Part, Tally
 from tonsurance_risk.model import FloatArray, Policy
 
-MOST_BLOCKS = 64
-"""Blocks of the largest task: a million simulations."""
-TASKS = 16
+MOST_BLOCKS = 16
+"""Blocks of the largest task: half a million simulations, 10 MB."""
+TASKS = 8
 """Tasks that a run is cut into while they are smaller than that."""
 
 Blocks = tuple[tuple[int, int], ...]
@@ -55,57 +57,79 @@ def drawn(job: Job, blocks: Blocks, *, keep_positions: bool = False) -> Iterator
     Positions are those of before only with `keep_positions`.
     """
     largest = max(size for _, size in blocks)
-    sampler, work = Sampler(job.plan, largest), Workspace.of(largest)
-    for block, size in blocks:
-        draw = sampler.draw(block, size)
-        extra = None
-        if job.added is not None:
-            extra = job.added.payout(job.model.ratios(job.added_coin, draw.positions, draw.segments))
-        positions = draw.positions.copy() if keep_positions else draw.positions
-        losses = job.model.losses(draw.positions, draw.segments, work, extra)
-        if keep_positions:
-            draw = attrs.evolve(draw, positions=positions)
-        yield DrawnBlock(block, draw, losses)
+    with _scratch((job.plan.floats + Workspace.FLOATS) * largest) as memory:
+        work = Workspace.of(largest, memory)
+        sampler = Sampler(job.plan, memory[Workspace.FLOATS * largest :])
+        for block, size in blocks:
+            draw = sampler.draw(block, size)
+            extra = None
+            if job.added is not None:
+                extra = job.added.payout(job.model.ratios(job.added_coin, draw.positions, draw.segments))
+            positions = draw.positions.copy() if keep_positions else draw.positions
+            losses = job.model.losses(draw.positions, draw.segments, work, extra)
+            if keep_positions:
+                draw = attrs.evolve(draw, positions=positions)
+            yield DrawnBlock(block, draw, losses)
 
 
 def simulated(job: Job, blocks: Blocks, cut: float | None) -> Part:
     """Return the losses of blocks; with a cut only those above it, and where they come from."""
-    total = sum(size for _, size in blocks)
-    kept: list[tuple[Any, ...]] = []
-    tallies = []
-    weighted = job.plan.tilt is not None
-    losses, stratum = np.empty(total), np.empty(total, dtype=np.int32)
-    weights = np.empty(total) if weighted else None
-    smallest = np.min_scalar_type(len(job.plan.cumulated))
-    at = 0
-    for drawn_block in drawn(job, blocks):
-        draw, size = drawn_block.draw, len(drawn_block.losses)
-        if cut is not None:
-            at = 0
-        here = slice(at, at + size)
-        _place(losses[here], drawn_block.losses, draw)
+    losses = np.empty(sum(size for _, size in blocks))
+    stratum = np.empty(len(losses), dtype=np.int32)
+    weights = None if job.plan.tilt is None else np.empty(len(losses))
+    tallies, first, kept = [], blocks[0][0] * BLOCK, 0
+    index = None if cut is None else np.empty(len(losses), dtype=np.int64)
+    for block in drawn(job, blocks):
+        draw, size = block.draw, len(block.losses)
+        here = slice(kept, kept + size)
+        _place(losses[here], block.losses, draw)
         _place(stratum[here], np.repeat(draw.stratum.astype(np.int32), draw.segments.lengths), draw)
         if weights is not None and draw.weights is not None:
             _place(weights[here], draw.weights, draw)
         sobol = job.plan.sampling == "sobol"
         replicates = losses[here].reshape(-1, REPLICATES).sum(axis=0) if sobol else np.zeros(REPLICATES)
-        tallies.append(Tally.of(draw, drawn_block.losses, job.plan.unit, replicates))
-        at += size
-        if cut is not None:
-            above = np.flatnonzero(losses[here] > cut)
-            kept.append(
-                (
-                    losses[above],
-                    stratum[above].astype(smallest),
-                    None if weights is None else weights[above],
-                    above + drawn_block.block * BLOCK,
-                )
-            )
-    first = blocks[0][0] * BLOCK
+        tallies.append(Tally.of(draw, block.losses, job.plan.unit, replicates))
+        if cut is None or index is None:
+            kept += size
+            continue
+        # Those above the cut move up to where this block began, and the next block is written after them.
+        above = np.flatnonzero(losses[here] > cut)
+        to = slice(kept, kept + len(above))
+        index[to] = above + block.block * BLOCK
+        for column in (losses, stratum) if weights is None else (losses, stratum, weights):
+            column[to] = column[here][above]
+        kept += len(above)
     if cut is None:
         return Part(first, losses, stratum, weights, None, tuple(tallies))
-    columns = [None if column[0] is None else np.concatenate(column) for column in zip(*kept, strict=True)]
-    return Part(first, *columns, tuple(tallies))
+    return Part(
+        first,
+        losses[:kept].copy(),
+        stratum[:kept].astype(np.min_scalar_type(len(job.plan.cumulated))),
+        None if weights is None else weights[:kept].copy(),
+        None if index is None else index[:kept].copy(),
+        tuple(tallies),
+    )
+
+
+class _Thread(threading.local):
+    """What a thread keeps for its next task: memory, which is slow to touch for the first time."""
+
+    memory: FloatArray = np.empty(0)
+
+
+_THREAD = _Thread()
+
+
+@contextmanager
+def _scratch(size: int) -> Iterator[FloatArray]:
+    """Lend the memory of the thread, to one at a time."""
+    memory, _THREAD.memory = _THREAD.memory, np.empty(0)
+    if len(memory) < size:
+        memory = np.empty(size)
+    try:
+        yield memory
+    finally:
+        _THREAD.memory = memory
 
 
 def _place(out: Any, in_runs: Any, draw: Draw) -> None:

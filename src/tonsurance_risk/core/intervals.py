@@ -17,7 +17,7 @@ from scipy import special
 
 from tonsurance_risk.core.correlation import NORMAL_95
 from tonsurance_risk.core.measures import exact_level, tail_rank
-from tonsurance_risk.core.sampling import BLOCK, REPLICATES, Sampling, block_sizes
+from tonsurance_risk.core.sampling import BLOCK, REPLICATES, Sampling
 from tonsurance_risk.core.tally import Tally
 from tonsurance_risk.errors import InsufficientDataError
 from tonsurance_risk.model import BoolArray, Estimate, FloatArray, IntArray
@@ -68,7 +68,7 @@ class Design:
         if self.sampling == "sobol":
             return index % REPLICATES
         first = index - index % BLOCK
-        return first + (index - first) % (np.minimum(self.n - first, BLOCK) // 2)
+        return np.asarray(first + (index - first) % (np.minimum(self.n - first, BLOCK) // 2))
 
     def between(self, means: FloatArray) -> float:
         """Return the variance of the sum of the strata's means over the units.
@@ -197,7 +197,8 @@ def mean_variance(
     stratum = tail.stratum[among]
     if design.per_unit == 2:
         _, first, pair = np.unique(design.unit_of(tail.index[among]), return_index=True, return_inverse=True)
-        values, stratum = np.bincount(pair, values / 2.0, minlength=len(first)), stratum[first]
+        values = np.bincount(pair, values / 2.0, minlength=len(first)).astype(np.float64)
+        stratum = stratum[first]
     sums = np.bincount(stratum, values, minlength=len(design.units))
     squares = np.bincount(stratum, values**2, minlength=len(design.units))
     drawn = np.maximum(design.units, 1.0)
@@ -219,7 +220,7 @@ def share_variance(hit: BoolArray, level_hit: BoolArray, tail: Tail, design: Des
         weights = np.ones(len(among)) if tail.weights is None else tail.weights[among]
         return mean_variance(weights, among, tail, design, level_hit * design.level_weights)
     n = design.n
-    hits = np.bincount(tail.stratum[among], minlength=len(design.units))
+    hits = np.bincount(tail.stratum[among], minlength=len(design.units)).astype(np.float64)
     share = (hits + 0.5) / (design.units + 1.0)
     overall = (len(among) + 0.5) / (n + 1.0)
     within = min(float(design.units @ (share * (1.0 - share))), n * overall * (1.0 - overall))

@@ -27,6 +27,9 @@ from tonsurance_risk.model import BTC, BoolArray, FloatArray, IntArray, Scenario
 
 LARGEST_SHOCK = 50.0
 """Largest sigma_i m_s: beyond it exp() of a common draw leaves the range of a float."""
+RARE_DEVIATIONS = 1.0
+"""A coin this many standard deviations above its highest trigger is rarely paid on, in 1 of 6 simulations: looking
+up only those is faster, and gives the same payouts."""
 TABLE_DEVIATIONS = 6.0
 """How many standard deviations below the scenarios' levels the table of a coin reaches."""
 
@@ -48,6 +51,16 @@ class Segments:
     def spread(self, by_scenario: FloatArray) -> FloatArray:
         """Return the value of each simulation's scenario, shape (size,)."""
         return np.repeat(by_scenario[self.scenario], self.lengths)
+
+    def merged(self, by_scenario: BoolArray) -> Iterator[tuple[bool, slice]]:
+        """Yield the longest stretches over which a property of scenarios is the same."""
+        drawn = np.flatnonzero(self.lengths)
+        values, ends = by_scenario[self.scenario[drawn]], np.cumsum(self.lengths)[drawn]
+        last = np.append(np.flatnonzero(values[1:] != values[:-1]), len(drawn) - 1)
+        first = 0
+        for value, end in zip(values[last].tolist(), ends[last].tolist(), strict=True):
+            yield value, slice(first, end)
+            first = end
 
     def __iter__(self) -> Iterator[tuple[int, slice]]:
         """Yield the scenario and the simulations of every run that is not empty."""
@@ -87,6 +100,8 @@ class LossModel:
         Exposures with a volatility, in the order of their normals.
     factors : ndarray of shape (n_scenarios, n_moving, n_moving)
         Lower factors of the correlation in each scenario.
+    rarely_paid : ndarray of bool of shape (n_scenarios, n_coins)
+        Where the ratio of a coin hardly ever falls below its highest trigger.
     """
 
     scenario_names: tuple[str, ...]
@@ -101,6 +116,7 @@ class LossModel:
     sigma: FloatArray
     moving: tuple[int, ...]
     factors: FloatArray
+    rarely_paid: BoolArray
 
     @property
     def shares(self) -> FloatArray:
@@ -110,7 +126,7 @@ class LossModel:
     @property
     def quiet(self) -> BoolArray:
         """Whether nothing moves in a scenario: its loss is exactly that at its levels."""
-        return ~self.sigma.any(axis=1)
+        return np.logical_not(self.sigma.any(axis=1))
 
     def level_losses(self) -> FloatArray:
         """Return the loss at the levels of each scenario, without shocks, shape (n_scenarios,) [USD]."""
@@ -146,7 +162,7 @@ class LossModel:
         losses = segments.spread(self.level_payouts[:, still].sum(axis=1))
         for row, exposure in enumerate(self.moving):
             if exposure < len(self.coins):
-                losses += self.tables[exposure].payouts(positions[row], work)
+                self._add_payouts(losses, exposure, positions[row], segments, work)
         self._overwrite_quiet(losses, self.level_payouts.sum(axis=1), segments)
         if added is not None:
             losses += added
@@ -184,6 +200,19 @@ class LossModel:
         self._overwrite_quiet(ratios, self.levels[:, coin], segments)
         return ratios
 
+    def _add_payouts(
+        self, losses: FloatArray, coin: int, position: FloatArray, segments: Segments, work: Workspace
+    ) -> None:
+        """Add the payouts on a coin; where few simulations reach a trigger, only theirs are looked up."""
+        table = self.tables[coin]
+        for rare, run in segments.merged(self.rarely_paid[:, coin]):
+            if rare:
+                paid = np.flatnonzero(position[run] > 0.0)
+                if len(paid):
+                    losses[run][paid] += table.payouts(position[run][paid], work)
+            else:
+                losses[run] += table.payouts(position[run], work)
+
     def _btc_losses(self, positions: FloatArray, segments: Segments) -> FloatArray:
         """Return ``-btc_value ((1 + b_s) exp(e) - 1)``, e being the exponent of the growth."""
         if len(self.coins) not in self.moving:
@@ -193,7 +222,7 @@ class LossModel:
         growth *= segments.spread(-self.btc_value * (1.0 + self.btc_change))
         growth += self.btc_value
         self._overwrite_quiet(growth, -self.btc_value * self.btc_change, segments)
-        return growth
+        return np.asarray(growth)
 
     def _overwrite_quiet(self, values: FloatArray, exact: FloatArray, segments: Segments) -> None:
         quiet = self.quiet
@@ -237,6 +266,7 @@ def compile_model(
     factors = {shift: lower_factor(_shifted(base, shift)) for shift in {s.correlation_shift for s in listed}}
     levels = scenario_levels(listed, list(functions))
     lowest = (np.log(levels) - TABLE_DEVIATIONS * scaled[:, :-1]).min(axis=0)
+    highest = np.log([function.knots[-1] for function in functions.values()])
     payouts = [function(levels[:, coin]) for coin, function in enumerate(functions.values())]
     model = LossModel(
         scenario_names=tuple(scenario.name for scenario in listed),
@@ -254,6 +284,7 @@ def compile_model(
         sigma=read_only(scaled),
         moving=tuple(moving),
         factors=read_only([factors[scenario.correlation_shift] for scenario in listed]),
+        rarely_paid=np.log(levels) - RARE_DEVIATIONS * scaled[:, :-1] >= highest,
     )
     return model, repair_distance
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import numpy as np
@@ -130,7 +130,7 @@ class PayoutFunction:
         depths = top - np.log(self.knots[inside])
         bend = float((self.slopes * self.knots).max())
         # A bound from below: the largest jump alone, and the bend alone.
-        cells = 64.0 + span * max(
+        cells: float = 64.0 + span * max(
             float(jumps.max(initial=0.0)) / (4.0 * tolerance), math.sqrt(bend / (8.0 * tolerance))
         )
         while cells <= MOST_CELLS:
@@ -156,10 +156,14 @@ class Workspace:
     high: FloatArray
     cell: IntArray
 
+    FLOATS: ClassVar[int] = 4
+
     @classmethod
-    def of(cls, size: int) -> Workspace:
-        """Return arrays for up to `size` positions."""
-        return cls(np.empty(size), np.empty(size), np.empty(size), np.empty(size, dtype=np.intp))
+    def of(cls, size: int, memory: FloatArray | None = None) -> Workspace:
+        """Return arrays for up to `size` positions, in memory for 4 numbers each."""
+        memory = np.empty(cls.FLOATS * size) if memory is None else memory
+        whole, low, high, cell = memory[: cls.FLOATS * size].reshape(cls.FLOATS, size)
+        return cls(whole, low, high, cell.view(np.int64))
 
 
 @attrs.frozen(eq=False)
@@ -209,8 +213,9 @@ class PayoutTable:
         np.clip(position, 0.0, float(cells), out=position)
         np.floor(position, out=whole)
         np.copyto(cell, whole, casting="unsafe")
-        np.take(self.values, cell, out=low, mode="clip")
-        np.take(self.values[1:], cell, out=high, mode="clip")
+        # In range by the clip above; the mode spares numpy a check and a copy.
+        self.values.take(cell, out=low, mode="clip")
+        self.values[1:].take(cell, out=high, mode="clip")
         np.subtract(position, whole, out=position)
         np.subtract(high, low, out=high)
         np.multiply(high, position, out=high)

@@ -128,7 +128,7 @@ class LossSample:
         scenario, count = self.plan.scenario, len(self.model.scenario_names)
 
         def summed(by_stratum: NDArray[Any]) -> FloatArray:
-            return np.bincount(scenario, by_stratum, minlength=count)
+            return np.bincount(scenario, by_stratum, minlength=count).astype(np.float64)
 
         simulations = summed(self.tally.simulations)
         drawn = simulations > 0.0
@@ -153,8 +153,8 @@ class LossSample:
         level : float
             In (0, 1).
         by : {"asset", "policy", "scenario"}
-            By asset or policy BTC is the last part. The payouts of the policies on one asset are scaled (by at most
-            the 1e-6 of coverage that its table may be off) to sum to the asset's.
+            By asset or policy BTC is the last part. The payouts of the policies on one asset are scaled (by what
+            its table is off, at most 1e-6 of coverage) to sum to the asset's.
 
         Notes
         -----

@@ -53,7 +53,7 @@ class Tally:
         weighted = losses if draw.weights is None else losses * draw.weights
         size = len(losses) // per_unit
         values = weighted if per_unit == 1 else (weighted[:size] + weighted[size:]) / 2.0
-        total = _by_run(np.add, values, lengths, 0.0)
+        total = _by_run(np.add, values, lengths)
         deviations = values - np.repeat(total / np.maximum(lengths, 1), lengths)
         deviations *= deviations
         by_half = losses.reshape(per_unit, size)
@@ -61,10 +61,10 @@ class Tally:
             simulations=lengths * per_unit,
             units=lengths,
             total=total,
-            squares=_by_run(np.add, deviations, lengths, 0.0),
-            weight=lengths * float(per_unit)
+            squares=_by_run(np.add, deviations, lengths),
+            weight=lengths.astype(np.float64) * per_unit
             if draw.weights is None
-            else _by_run(np.add, draw.weights, lengths, 0.0),
+            else _by_run(np.add, draw.weights, lengths),
             worst=_by_run(np.maximum, by_half.max(axis=0), lengths, -math.inf),
             best=_by_run(np.minimum, by_half.min(axis=0), lengths, math.inf),
             replicates=replicates,
@@ -162,20 +162,27 @@ def _above(part: Part, cut: float) -> Part:
     if not len(part.losses) or part.losses.min() > cut:
         return part
     kept = part.losses > cut
-
-    def column(values: Any) -> Any:
-        return None if values is None else values[kept]
-
-    return Part(part.first, *map(column, (part.losses, part.stratum, part.weights, part.index)), ())
+    return Part(
+        part.first,
+        part.losses[kept],
+        part.stratum[kept],
+        None if part.weights is None else part.weights[kept],
+        None if part.index is None else part.index[kept],
+        (),
+    )
 
 
 def _joined(parts: list[Part]) -> Part:
-    """Return parts as one, freeing them column by column."""
-
-    def column(name: str) -> Any:
-        return None if getattr(parts[0], name) is None else np.concatenate([getattr(part, name) for part in parts])
-
-    return Part(parts[0].first, *map(column, ("losses", "stratum", "weights", "index")), ())
+    """Return at least one part as one."""
+    weights = [part.weights for part in parts if part.weights is not None]
+    return Part(
+        parts[0].first,
+        np.concatenate([part.losses for part in parts]),
+        np.concatenate([part.stratum for part in parts]),
+        np.concatenate(weights) if weights else None,
+        np.concatenate([part.index for part in parts if part.index is not None]),
+        (),
+    )
 
 
 def sum_of(tallies: list[Tally]) -> Tally:
@@ -183,7 +190,7 @@ def sum_of(tallies: list[Tally]) -> Tally:
     return reduce(add, tallies)
 
 
-def _by_run(ufunc: np.ufunc, values: FloatArray, lengths: IntArray, empty: float) -> FloatArray:
+def _by_run(ufunc: np.ufunc, values: FloatArray, lengths: IntArray, empty: float = 0.0) -> FloatArray:
     """Reduce each run of `values`; `empty` stands for a run without any."""
     reduced = np.full(len(lengths), empty)
     filled = lengths > 0
