@@ -357,8 +357,9 @@ def _rank_interval(value: float, tail: Tail, level: float, design: Design) -> tu
             int(_binomial_quantile(0.025, n, float(share))),
             int(_binomial_quantile(0.975, n, float(share))) + 1,
         )
+    # The losses up to the quantile number from low to high - 1; a whole number stands for half a unit to each side.
     half = n * design.critical * math.sqrt(_quantile_variance(value, tail, design))
-    return math.floor(float(n * share) - half), math.ceil(float(n * share) + half) + 1
+    return math.floor(float(n * share) - half + 1.0), math.floor(float(n * share) + half + 1.0)
 
 
 def _quantile_variance(value: float, tail: Tail, design: Design) -> float:

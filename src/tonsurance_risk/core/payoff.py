@@ -101,7 +101,7 @@ class PayoutFunction:
         bottom = min(max(floor, lowest), top - 1e-9)
         cells = self._cells(top, bottom)
         if cells is None:
-            return PayoutTable(self, lowest, 0.0, -1.0, read_only([]), False)
+            return PayoutTable(self, lowest, top, 1.0, read_only([]), False)
         step = (top - bottom) / cells
         values = np.empty(cells + 2)
         ratios = np.exp(top - step * np.arange(cells + 1))
@@ -180,7 +180,7 @@ class PayoutTable:
         Log ratio of the first node, and how far apart nodes are.
     values : ndarray of shape (n_cells + 2,)
         Payout at each node, the last one twice [USD]; empty where no table is good enough, and then the
-        position is the log ratio itself (top 0, step -1).
+        function itself is evaluated.
     ends_at_floor : bool
         Whether the payout beyond the last node is that of the last node.
     """
@@ -204,7 +204,7 @@ class PayoutTable:
         """
         size = len(position)
         if not len(self.values):
-            work.low[:size] = self.function(np.exp(position, out=position))
+            work.low[:size] = self.function(self.ratio(position))
             return work.low[:size]
         cells = len(self.values) - 2
         beyond = None if self.ends_at_floor else np.flatnonzero(position > cells)
