@@ -18,6 +18,7 @@ from tonsurance_risk.core.correlation import (
 )
 from tonsurance_risk.core.depeg import detect_depegs, events_to_frame
 from tonsurance_risk.core.detector import DepegDetector
+from tonsurance_risk.core.marginal import MarginalRisk, marginal_risk
 from tonsurance_risk.core.measures import expected_shortfall, value_at_risk
 from tonsurance_risk.core.portfolio import PortfolioMetrics, portfolio_metrics
 from tonsurance_risk.core.quality import QualityReport, QualityRules, check_prices
@@ -61,6 +62,7 @@ __all__ = [
     "InvalidPriceError",
     "KnownDepeg",
     "LossSample",
+    "MarginalRisk",
     "Policy",
     "PortfolioMetrics",
     "QualityReport",
@@ -93,6 +95,7 @@ __all__ = [
     "get_asset",
     "known_depegs",
     "log_returns",
+    "marginal_risk",
     "open_store",
     "portfolio_metrics",
     "read_vault",

@@ -78,7 +78,8 @@ def simulated(job: Job, blocks: Blocks, cut: float | None) -> Part:
     stratum = np.empty(len(losses), dtype=np.int32)
     weights = None if job.plan.tilt is None else np.empty(len(losses))
     tallies, first, kept = [], blocks[0][0] * BLOCK, 0
-    index = None if cut is None else np.empty(len(losses), dtype=np.int64)
+    numbered = cut is not None and job.plan.sampling in ("antithetic", "sobol")
+    index = np.empty(len(losses), dtype=np.int64) if numbered else None
     for block in drawn(job, blocks):
         draw, size = block.draw, len(block.losses)
         here = slice(kept, kept + size)
@@ -89,13 +90,14 @@ def simulated(job: Job, blocks: Blocks, cut: float | None) -> Part:
         sobol = job.plan.sampling == "sobol"
         replicates = losses[here].reshape(-1, REPLICATES).sum(axis=0) if sobol else np.zeros(REPLICATES)
         tallies.append(Tally.of(draw, block.losses, job.plan.unit, replicates))
-        if cut is None or index is None:
+        if cut is None:
             kept += size
             continue
         # Those above the cut move up to where this block began, and the next block is written after them.
         above = np.flatnonzero(losses[here] > cut)
         to = slice(kept, kept + len(above))
-        index[to] = above + block.block * BLOCK
+        if index is not None:
+            index[to] = above + block.block * BLOCK
         for column in (losses, stratum) if weights is None else (losses, stratum, weights):
             column[to] = column[here][above]
         kept += len(above)

@@ -14,7 +14,8 @@ Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
 FIRST_TASKS, MOST_TASKS = 4, 256
-"""Tasks under way at first, and at most: their results wait in memory until it is their turn."""
+"""Tasks under way at first, and at most: their results wait in memory until it is their turn. The first number is
+also the most for each thread of our own."""
 
 
 def in_order(
@@ -39,16 +40,16 @@ def in_order(
         If a task did not come back from the executor: nothing is returned in its place.
     """
     if executor is not None:
-        yield from _submitted(function, arguments, executor)
+        yield from _submitted(function, arguments, executor, MOST_TASKS)
     elif n == 1 or (os.cpu_count() or 1) == 1:
         yield from map(function, arguments)
     else:
         with ThreadPoolExecutor(min(os.cpu_count() or 1, n)) as threads:
-            yield from _submitted(function, arguments, threads)
+            yield from _submitted(function, arguments, threads, FIRST_TASKS * (os.cpu_count() or 1))
 
 
 def _submitted(
-    function: Callable[[Argument], Result], arguments: Iterable[Argument], executor: Executor
+    function: Callable[[Argument], Result], arguments: Iterable[Argument], executor: Executor, most: int
 ) -> Iterator[Result]:
     waiting: deque[Future[Result]] = deque()
     room, done, source = FIRST_TASKS, 0, iter(arguments)
@@ -62,7 +63,7 @@ def _submitted(
                 return
             yield waiting.popleft().result()
             done += 1
-            room = min(room + 1, MOST_TASKS)
+            room = min(room + 1, most)
     except Exception as error:
         raise WorkerLostError(
             f"the executor {type(executor).__name__} did not return task {done + 1}: {error!r}; "

@@ -102,9 +102,9 @@ def tilt_for(model: LossModel, seed: int, level: float) -> Tilt:
         across = _pilot_normals(seed, 1, len(along), PILOT_LINES)
         across -= np.outer(along, along @ across)
         points = across[:, None, :] + along[:, None, None] * GRID[:, None]
-        lines[scenario] = _losses(model, maps[scenario], scenario, points.reshape(len(along), -1)).reshape(
-            len(GRID), -1
-        )
+        lines[scenario] = _losses(
+            model, maps[scenario], scenario, points.reshape(len(along), len(GRID) * PILOT_LINES)
+        ).reshape(len(GRID), PILOT_LINES)
     mass_of_points = np.broadcast_to((shares[:, None] * density)[:, :, None] / PILOT_LINES, lines.shape)
     tail = float(1 - exact_level(level))
     masses, shifts = [DEFENSIVE * shares], [np.zeros(len(shares))]

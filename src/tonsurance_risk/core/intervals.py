@@ -24,6 +24,8 @@ from tonsurance_risk.model import BoolArray, Estimate, FloatArray, IntArray
 
 FEW_TAIL_LOSSES = 10
 """Below this expected number of losses beyond the level a note says so."""
+PIECE = 1 << 20
+"""Values that are summed at a time."""
 STUDENT_95 = float(special.stdtrit(REPLICATES - 1, 0.975))
 """What the normal 1.96 is for a standard deviation from 16 replicates: 2.131."""
 
@@ -109,8 +111,8 @@ class Tail:
     losses : ndarray of shape (k,)
         [USD]
     stratum : ndarray of int of shape (k,)
-    index : ndarray of int of shape (k,)
-        Numbers of the simulations.
+    index : ndarray of int of shape (k,), optional
+        Numbers of the simulations; antithetic pairs and Sobol replicates need them.
     weights : ndarray of shape (k,), optional
         Of importance sampling.
     n : int
@@ -123,7 +125,7 @@ class Tail:
 
     losses: FloatArray
     stratum: NDArray[Any]
-    index: IntArray
+    index: IntArray | None
     weights: FloatArray | None
     n: int
     floor: float
@@ -156,12 +158,7 @@ class Tail:
             If only larger losses were kept.
         """
         if rank >= self.reach:
-            raise InsufficientDataError(
-                f"only the {self.reach:,} largest of {self.n:,} losses were kept, the loss of rank {rank + 1:,} "
-                f"is asked for: use a higher level, or keep='all'",
-                observed=self.reach,
-                required=rank + 1,
-            )
+            raise _not_kept(self)
         place = len(self.losses) - 1 - rank
         return self.floor if place < 0 else float(np.partition(self.losses, place)[place])
 
@@ -172,8 +169,16 @@ class Tail:
         return self.losses[order], np.cumsum(weights) / self.n
 
 
+def _not_kept(tail: Tail) -> InsufficientDataError:
+    return InsufficientDataError(
+        f"of {tail.n:,} losses only the {len(tail.losses):,} largest were kept, and a smaller one is asked for: "
+        f"use a level of 0.9 or more, or keep='all'",
+        observed=len(tail.losses),
+    )
+
+
 def mean_variance(
-    values: FloatArray, among: NDArray[Any], tail: Tail, design: Design, level_values: FloatArray
+    values: FloatArray, chosen: BoolArray, tail: Tail, design: Design, level_values: FloatArray
 ) -> float:
     """Return the variance of the mean over the sample of `values`, which are 0 but for the chosen of the tail.
 
@@ -181,31 +186,41 @@ def mean_variance(
     ----------
     values : ndarray of shape (m,)
         Weights included.
-    among : ndarray of shape (m,)
-        Positions in the tail.
+    chosen : ndarray of bool of shape (k,)
+        Which m losses of the tail they belong to.
     tail, design
         The sample.
     level_values : ndarray of shape (n_strata,)
         Value at the levels of each stratum.
     """
-    if design.sampling == "sobol":
-        sums = np.bincount(design.unit_of(tail.index[among]), values, minlength=REPLICATES)
-        return float(np.var(sums / (design.n / REPLICATES), ddof=1)) / REPLICATES
     units = float(design.units.sum())
     if units < 2:
         return math.inf
-    stratum = tail.stratum[among]
-    if design.per_unit == 2:
-        _, first, pair = np.unique(design.unit_of(tail.index[among]), return_index=True, return_inverse=True)
+    stratum = tail.stratum[chosen]
+    if design.sampling in ("sobol", "antithetic") and tail.index is not None:
+        unit = design.unit_of(tail.index[chosen])
+        if design.sampling == "sobol":
+            sums, _ = _sums(unit, values, REPLICATES)
+            return float(np.var(sums / (design.n / REPLICATES), ddof=1)) / REPLICATES
+        _, first, pair = np.unique(unit, return_index=True, return_inverse=True)
         values = np.bincount(pair, values / 2.0, minlength=len(first)).astype(np.float64)
         stratum = stratum[first]
-    sums = np.bincount(stratum, values, minlength=len(design.units))
-    squares = np.bincount(stratum, values**2, minlength=len(design.units))
+    sums, squares = _sums(stratum, values, len(design.units))
     drawn = np.maximum(design.units, 1.0)
     variances = np.maximum(squares - sums**2 / drawn, 0.0) / np.maximum(design.units - 1.0, 1.0)
     means = np.where(design.units > 0.0, sums / drawn, level_values)
     overall = max(float(squares.sum()) - float(sums.sum()) ** 2 / units, 0.0) / (units - 1.0)
     return design.combined(means, variances, overall)
+
+
+def _sums(groups: NDArray[Any], values: FloatArray, n: int) -> tuple[FloatArray, FloatArray]:
+    """Return the sum of values and of their squares in each of n groups, in pieces that need little memory."""
+    sums, squares = np.zeros(n), np.zeros(n)
+    for first in range(0, len(values), PIECE):
+        piece = slice(first, first + PIECE)
+        sums += np.bincount(groups[piece], values[piece], minlength=n)
+        squares += np.bincount(groups[piece], values[piece] ** 2, minlength=n)
+    return sums, squares
 
 
 def share_variance(hit: BoolArray, level_hit: BoolArray, tail: Tail, design: Design) -> float:
@@ -215,14 +230,13 @@ def share_variance(hit: BoolArray, level_hit: BoolArray, tail: Tail, design: Des
     hit is not taken as certain to have none; that is at most n q (1 - q), the variance of independent draws, q
     being the share of all.
     """
-    among = np.flatnonzero(hit)
+    weights = np.ones(int(hit.sum())) if tail.weights is None else tail.weights[hit]
     if design.sampling not in ("plain", "stratified"):
-        weights = np.ones(len(among)) if tail.weights is None else tail.weights[among]
-        return mean_variance(weights, among, tail, design, level_hit * design.level_weights)
+        return mean_variance(weights, hit, tail, design, level_hit * design.level_weights)
     n = design.n
-    hits = np.bincount(tail.stratum[among], minlength=len(design.units)).astype(np.float64)
+    hits, _ = _sums(tail.stratum[hit], weights, len(design.units))
     share = (hits + 0.5) / (design.units + 1.0)
-    overall = (len(among) + 0.5) / (n + 1.0)
+    overall = (len(weights) + 0.5) / (n + 1.0)
     within = min(float(design.units @ (share * (1.0 - share))), n * overall * (1.0 - overall))
     means = np.where(design.units > 0.0, hits / np.maximum(design.units, 1.0), level_hit)
     return (within + design.between(means)) / n**2
@@ -252,6 +266,8 @@ def quantile_estimate(tail: Tail, level: float, design: Design) -> Estimate:
         losses, above = tail.shares()
         target, largest = float(1 - share), len(losses) - 1
         place = int(np.searchsorted(above, target, side="right"))
+        if place > largest and tail.floor > -math.inf:
+            raise _not_kept(tail)
         value = float(losses[min(place, largest)])
         half = design.critical * math.sqrt(_quantile_variance(value, tail, design))
         low_place = int(np.searchsorted(above, target + half, side="right"))
@@ -283,17 +299,21 @@ def shortfall_estimate(tail: Tail, level: float, design: Design) -> Estimate:
         expected = float(design.n * (1 - exact_level(level)))
     else:
         losses, above = tail.shares()
-        place = min(int(np.searchsorted(above, share, side="right")), len(losses) - 1)
-        quantile, expected = float(losses[place]), float(place)
-    among = np.flatnonzero(tail.losses > quantile)
-    excess = (tail.losses[among] - quantile) / share
+        place = int(np.searchsorted(above, share, side="right"))
+        if place == len(losses) and tail.floor > -math.inf:
+            raise _not_kept(tail)
+        quantile, expected = float(losses[min(place, len(losses) - 1)]), float(place)
+    beyond = tail.losses > quantile
+    excess = tail.losses[beyond]
+    excess -= quantile
+    excess /= share
     if tail.weights is not None:
-        excess *= tail.weights[among]
+        excess *= tail.weights[beyond]
     value = quantile + float(excess.sum()) / design.n
     if notes := _tail_notes(expected):
         return Estimate(value, None, None, None, "; ".join([*notes, "the sample is too small for an interval"]))
     at_levels = np.maximum(design.level_losses - quantile, 0.0) / share * design.level_weights
-    return _normal_estimate(value, mean_variance(excess, among, tail, design, at_levels), design.critical)
+    return _normal_estimate(value, mean_variance(excess, beyond, tail, design, at_levels), design.critical)
 
 
 def mean_estimate(tally: Tally, design: Design) -> Estimate:
@@ -338,8 +358,7 @@ def loss_probability(tail: Tail, capital: float, design: Design) -> Estimate:
     weights = np.ones(k) if tail.weights is None else tail.weights[hit]
     value = float(weights.sum()) / n
     level_hit = design.level_losses > capital
-    among = np.flatnonzero(hit)
-    variance = mean_variance(weights, among, tail, design, level_hit * design.level_weights)
+    variance = mean_variance(weights, hit, tail, design, level_hit * design.level_weights)
     error = math.sqrt(variance) if 0.0 < variance < math.inf else None
     note = "" if error is not None else f"{k} of {n} simulations: no standard error"
     if tail.weights is not None:
@@ -357,7 +376,7 @@ def _rank_interval(value: float, tail: Tail, level: float, design: Design) -> tu
             int(_binomial_quantile(0.025, n, float(share))),
             int(_binomial_quantile(0.975, n, float(share))) + 1,
         )
-    # The losses up to the quantile number from low to high - 1; a whole number stands for half a unit to each side.
+    # The losses up to the quantile number from low to high - 1; a whole number stands for half to each side.
     half = n * design.critical * math.sqrt(_quantile_variance(value, tail, design))
     return math.floor(float(n * share) - half + 1.0), math.floor(float(n * share) + half + 1.0)
 

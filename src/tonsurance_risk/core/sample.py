@@ -257,7 +257,7 @@ class LossSample:
 
     def _tail(self, level: float | None) -> Tail:
         """Return the losses that estimates at a level look at; None: all that are there."""
-        if self.index is not None:
+        if self.keep == "tail":
             return Tail(self.losses, self.stratum, self.index, self.weights, self.n, self.cut, self.reach)
         if level is None:
             return Tail.above(self.losses, self.stratum, self.weights)
@@ -270,7 +270,7 @@ class LossSample:
         try:
             return measure(tail)
         except InsufficientDataError:
-            if self.index is not None:
+            if self.keep == "tail":
                 raise
             return measure(self._tail(None))
 
@@ -295,10 +295,13 @@ class LossSample:
         return reduce(add, parts)
 
 
-def kept_count(n: int) -> int:
-    """Return how many losses keep="tail" keeps of n: those beyond 0.9, and as far as their interval may reach."""
+def kept_count(n: int, largest_weight: float = 1.0) -> int:
+    """Return how many losses keep="tail" keeps of n: those beyond 0.9, and as far as their interval may reach.
+
+    Weighted ones are kept until their weights add up to as many, and a share of them varies more.
+    """
     share = 1.0 - KEPT_LEVEL
-    return min(math.ceil(n * share + TAIL_MARGIN * math.sqrt(n * share * KEPT_LEVEL)) + 1, n)
+    return min(math.ceil(n * share + TAIL_MARGIN * math.sqrt(largest_weight * n * share * KEPT_LEVEL)) + 1, n)
 
 
 def _books(vault: Vault) -> list[CoinPolicies]:

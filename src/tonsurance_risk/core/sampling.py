@@ -91,6 +91,8 @@ class Plan:
         Probabilities of the scenarios.
     tilt : Tilt, optional
         Of importance sampling.
+    turned : ndarray of shape (n_scenarios, n_moving, n_moving), optional
+        How the normals of each scenario are rotated, which `maps` include.
     late : int
         How many of the last normals come from a stream of their own.
     """
@@ -102,6 +104,7 @@ class Plan:
     maps: FloatArray
     shares: FloatArray
     tilt: Tilt | None = None
+    turned: FloatArray | None = None
     late: int = 0
 
     @classmethod
@@ -123,13 +126,21 @@ class Plan:
             copies = tilt.shift.shape[1]
             scenario = np.repeat(scenario, copies)
             moved = tilt.direction[scenario] * tilt.shift.reshape(-1, 1)
-            rows = np.concatenate([maps, np.zeros_like(maps[:, :1])], axis=1)
+            rows = np.concatenate([maps, np.zeros((len(maps), 1, maps.shape[2]))], axis=1)
             rows[:, -1, :-1] = tilt.direction
             maps = rows[scenario]
             maps[:, :, -1] += np.einsum("sij,sj->si", maps[:, :, :-1], moved)
             cumulated = _cumulated(tilt.mass.ravel())
         return cls(
-            sampling, seed, read_only(cumulated), read_only(scenario), read_only(maps), model.shares, tilt, late
+            sampling=sampling,
+            seed=seed,
+            cumulated=read_only(cumulated),
+            scenario=read_only(scenario),
+            maps=read_only(maps),
+            shares=model.shares,
+            tilt=tilt,
+            turned=turned,
+            late=late,
         )
 
     @property

@@ -21,7 +21,7 @@ import pandas as pd
 from tonsurance_risk.core.correlation import CorrelationMatrix
 from tonsurance_risk.core.engine import Blocks, Job, simulated, tasks
 from tonsurance_risk.core.execution import in_order
-from tonsurance_risk.core.importance import loss_directions, rotations, tilt_for
+from tonsurance_risk.core.importance import DEFENSIVE, loss_directions, rotations, tilt_for
 from tonsurance_risk.core.loss_model import LossModel, compile_model
 from tonsurance_risk.core.measures import exact_level
 from tonsurance_risk.core.sample import Inputs, Keep, LossSample, kept_count
@@ -126,7 +126,7 @@ def simulate_losses(
     seed = whole(seed, "seed", 0)
     exact_level(tail_level)
     model, repair_distance = compile_model(vault, scenarios, correlation, volatility)
-    run = _Run(
+    run = Run(
         Job(model, _plan(model, sampling, seed, tail_level)),
         Inputs(vault, tuple(scenarios), correlation, volatility),
         repair_distance,
@@ -162,7 +162,7 @@ def adaptive_simulation_count(volatility: float, base: int = 10_000) -> int:
 
 
 @attrs.frozen(eq=False)
-class _Run:
+class Run:
     """One simulation under way: what is drawn, what is kept, and where it is computed."""
 
     job: Job
@@ -174,19 +174,22 @@ class _Run:
     def sample(self, n: int) -> LossSample:
         """Return n simulations."""
         n = self.job.plan.rounded(n)
-        return self._all(n, None) if self.keep == "all" else self._tail(n, TailCollector(kept_count(n)), [])
+        return self._all(n, None) if self.keep == "all" else self._tail(n, self._collector(n), [])
 
     def until(self, precision: float, cap: int) -> LossSample:
         """Double the blocks until the interval is narrow enough; the cap is looked at too."""
         cap = self.job.plan.rounded(cap)
         n, sample = min(BLOCK, cap), None
-        collector, tallies = TailCollector(kept_count(cap)), list[Tally]()
+        collector, tallies = self._collector(cap), list[Tally]()
         while True:
             sample = self._all(n, sample) if self.keep == "all" else self._tail(n, collector, tallies)
             converged = _narrow_enough(sample.value_at_risk(PRECISION_LEVEL), precision)
             if converged or n == cap:
                 return attrs.evolve(sample, converged=converged)
             n = min(2 * n, cap)
+
+    def _collector(self, n: int) -> TailCollector:
+        return TailCollector(kept_count(n, 1.0 if self.job.plan.tilt is None else 1.0 / DEFENSIVE))
 
     def _all(self, n: int, before: LossSample | None) -> LossSample:
         """Return the first n simulations, given fewer of them or none."""

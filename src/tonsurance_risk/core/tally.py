@@ -111,7 +111,7 @@ class Part:
     stratum : ndarray of int of shape (k,)
     weights : ndarray of shape (k,), optional
     index : ndarray of int of shape (k,), optional
-        Numbers of the simulations; None where all are there.
+        Numbers of the simulations; None where all are there, or where nothing depends on them.
     tallies : tuple of Tally
         One a block.
     """
@@ -127,35 +127,51 @@ class Part:
 class TailCollector:
     """Keeps the largest losses of all that it is shown, exactly, in bounded memory.
 
-    Whatever the order of the parts, it ends with every loss above the one of rank `reach` of all, the cut.
+    Whatever the order of the parts, it ends with every loss above the cut, which is the largest loss that has a
+    weight of `reach` or more from it upwards.
     """
 
     def __init__(self, reach: int) -> None:
         self.reach = reach
-        self._parts: list[Part] = []
-        self._size = 0
         self.cut = -math.inf
+        self._parts: list[Part] = []
+        self._room = reach + reach // 8 + BLOCK
 
     def add(self, part: Part) -> None:
         """Take in the losses of a part above the cut."""
         self._parts.append(_above(part, self.cut))
-        self._size += len(self._parts[-1].losses)
-        if self._size > self.reach + self.reach // 8 + BLOCK:
+        if self._size > self._room:
             self._raise_cut()
+            self._room = max(self._room, self._size + self._size // 8)
 
     def finished(self) -> Part:
         """Return all that is left, in the order of the simulations."""
-        if self._size >= self.reach:
-            self._raise_cut()
-        return _joined(sorted(self._parts, key=lambda part: part.first))
+        self._raise_cut()
+        self._parts.sort(key=lambda part: part.first)
+        return _joined(self._parts)
+
+    @property
+    def _size(self) -> int:
+        return sum(len(part.losses) for part in self._parts)
 
     def _raise_cut(self) -> None:
         losses = np.concatenate([part.losses for part in self._parts])
-        losses.partition(len(losses) - self.reach)
-        self.cut = max(self.cut, float(losses[len(losses) - self.reach]))
-        del losses
-        self._parts = [_above(part, self.cut) for part in self._parts]
-        self._size = sum(len(part.losses) for part in self._parts)
+        weights = [part.weights for part in self._parts if part.weights is not None]
+        if weights:
+            order = np.argsort(-losses)
+            place = int(np.searchsorted(np.cumsum(np.concatenate(weights)[order]), self.reach))
+            losses = losses[order]
+        else:
+            place = self.reach - 1
+            if place < len(losses):
+                np.negative(losses, out=losses)
+                losses.partition(place)
+                np.negative(losses, out=losses)
+        if place < len(losses):
+            self.cut = float(losses[place])
+            del losses
+            for place, part in enumerate(self._parts):
+                self._parts[place] = _above(part, self.cut)
 
 
 def _above(part: Part, cut: float) -> Part:
@@ -175,12 +191,13 @@ def _above(part: Part, cut: float) -> Part:
 def _joined(parts: list[Part]) -> Part:
     """Return at least one part as one."""
     weights = [part.weights for part in parts if part.weights is not None]
+    index = [part.index for part in parts if part.index is not None]
     return Part(
         parts[0].first,
         np.concatenate([part.losses for part in parts]),
         np.concatenate([part.stratum for part in parts]),
         np.concatenate(weights) if weights else None,
-        np.concatenate([part.index for part in parts if part.index is not None]),
+        np.concatenate(index) if index else None,
         (),
     )
 
