@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import threading
+import os
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import attrs
 import numpy as np
+from numpy.typing import NDArray
 
 from tonsurance_risk.core.loss_model import LossModel
 from tonsurance_risk.core.payoff import Workspace
@@ -72,12 +74,36 @@ def drawn(job: Job, blocks: Blocks, *, keep_positions: bool = False) -> Iterator
             yield DrawnBlock(block, draw, losses)
 
 
-def simulated(job: Job, blocks: Blocks, cut: float | None) -> Part:
+@attrs.frozen(eq=False)
+class Task:
+    """Blocks to simulate, above which losses, and in one process where to write them.
+
+    Parameters
+    ----------
+    blocks : tuple of (int, int)
+    cut : float, optional
+        Return only the losses above it; None: all.
+    out : tuple of (losses, stratum, weights), optional
+        Arrays of the whole sample; None: new arrays.
+    """
+
+    blocks: Blocks
+    cut: float | None = None
+    out: tuple[FloatArray, NDArray[np.int32], FloatArray | None] | None = None
+
+
+def simulated(job: Job, task: Task) -> Part:
     """Return the losses of blocks; with a cut only those above it, and where they come from."""
-    losses = np.empty(sum(size for _, size in blocks))
-    stratum = np.empty(len(losses), dtype=np.int32)
-    weights = None if job.plan.tilt is None else np.empty(len(losses))
-    tallies, first, kept = [], blocks[0][0] * BLOCK, 0
+    blocks, cut = task.blocks, task.cut
+    total, first = sum(size for _, size in blocks), blocks[0][0] * BLOCK
+    if task.out is None:
+        losses, stratum = np.empty(total), np.empty(total, dtype=np.int32)
+        weights = None if job.plan.tilt is None else np.empty(total)
+    else:
+        here = slice(first, first + total)
+        losses, stratum = task.out[0][here], task.out[1][here]
+        weights = None if task.out[2] is None else task.out[2][here]
+    tallies, kept = [], 0
     numbered = cut is not None and job.plan.sampling in ("antithetic", "sobol")
     index = np.empty(len(losses), dtype=np.int64) if numbered else None
     for block in drawn(job, blocks):
@@ -113,25 +139,23 @@ def simulated(job: Job, blocks: Blocks, cut: float | None) -> Part:
     )
 
 
-class _Thread(threading.local):
-    """What a thread keeps for its next task: memory, which is slow to touch for the first time."""
-
-    memory: FloatArray = np.empty(0)
-
-
-_THREAD = _Thread()
+_MEMORY: deque[FloatArray] = deque(maxlen=os.cpu_count())
+"""Memory for the next task of any thread, one a processor: touching it for the first time costs more than a block."""
 
 
 @contextmanager
 def _scratch(size: int) -> Iterator[FloatArray]:
-    """Lend the memory of the thread, to one at a time."""
-    memory, _THREAD.memory = _THREAD.memory, np.empty(0)
+    """Lend memory for that many numbers, of any contents."""
+    try:
+        memory = _MEMORY.pop()
+    except IndexError:
+        memory = np.empty(0)
     if len(memory) < size:
         memory = np.empty(size)
     try:
         yield memory
     finally:
-        _THREAD.memory = memory
+        _MEMORY.append(memory)
 
 
 def _place(out: Any, in_runs: Any, draw: Draw) -> None:

@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from itertools import chain, islice
 from typing import TypeVar
 
 from tonsurance_risk.errors import WorkerLostError
@@ -19,7 +20,7 @@ also the most for each thread of our own."""
 
 
 def in_order(
-    function: Callable[[Argument], Result], arguments: Iterable[Argument], n: int, executor: Executor | None
+    function: Callable[[Argument], Result], arguments: Iterable[Argument], executor: Executor | None
 ) -> Iterator[Result]:
     """Yield the function of each argument, in their order.
 
@@ -29,8 +30,6 @@ def in_order(
         Picklable where the executor has processes.
     arguments : iterable
         Taken only as far as there is room, so that an argument may depend on results before it.
-    n : int
-        How many arguments there are.
     executor : concurrent.futures.Executor, optional
         None: threads of this process, one a processor; for one task none at all.
 
@@ -41,11 +40,14 @@ def in_order(
     """
     if executor is not None:
         yield from _submitted(function, arguments, executor, MOST_TASKS)
-    elif n == 1 or (os.cpu_count() or 1) == 1:
-        yield from map(function, arguments)
+        return
+    source, processors = iter(arguments), os.cpu_count() or 1
+    first = list(islice(source, 2))
+    if len(first) < 2 or processors == 1:
+        yield from map(function, chain(first, source))
     else:
-        with ThreadPoolExecutor(min(os.cpu_count() or 1, n)) as threads:
-            yield from _submitted(function, arguments, threads, FIRST_TASKS * (os.cpu_count() or 1))
+        with ThreadPoolExecutor(processors) as threads:
+            yield from _submitted(function, chain(first, source), threads, FIRST_TASKS * processors)
 
 
 def _submitted(

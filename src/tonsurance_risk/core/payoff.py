@@ -103,22 +103,15 @@ class PayoutFunction:
         if cells is None:
             return PayoutTable(self, lowest, top, 1.0, read_only([]), False)
         step = (top - bottom) / cells
-        values = np.empty(cells + 2)
-        ratios = np.exp(top - step * np.arange(cells + 1))
-        # Nodes by descending ratio, so that each run of nodes shares the knot above it.
-        runs = np.diff(np.searchsorted(-ratios, -self.knots[::-1]), append=cells + 1)
-        above = np.repeat(self.knots[::-1], runs)
-        node_values = np.repeat(self.values[::-1], runs)
-        node_slopes = np.repeat(self.slopes[::-1], runs)
-        values[cells + 1 - len(above) : -1] = node_values + node_slopes * (
-            above - ratios[cells + 1 - len(above) :]
-        )
-        values[: cells + 1 - len(above)] = 0.0
+        values = np.arange(cells + 2, dtype=np.float64)
+        values *= -step
+        values += top
+        np.exp(values, out=values)
+        values = np.interp(values, self.knots, self.values)
         values[0] = 0.0
-        if bottom <= floor:
-            values[-2] = self.values[0]
-        values[-1] = values[-2]
-        return PayoutTable(self, lowest, top, step, read_only(values), bottom <= floor)
+        values[-2:] = self.values[0] if bottom <= floor else values[-2]
+        values.setflags(write=False)
+        return PayoutTable(self, lowest, top, step, values, bottom <= floor)
 
     def _cells(self, top: float, bottom: float) -> int | None:
         """Return how many cells keep the table within its tolerance, None where too many would be needed."""

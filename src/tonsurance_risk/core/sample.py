@@ -290,9 +290,9 @@ class LossSample:
 
     def _tail_sums(self, quantile: float, books: Sequence[CoinPolicies]) -> TailSums:
         job = Job(self.model, self.plan)
-        runs = tasks(self.n)
-        parts = in_order(partial(tail_sums, job, quantile=quantile, policies=books), runs, len(runs), None)
-        return reduce(add, parts)
+        return reduce(
+            add, in_order(partial(tail_sums, job, quantile=quantile, policies=books), tasks(self.n), None)
+        )
 
 
 def kept_count(n: int, largest_weight: float = 1.0) -> int:

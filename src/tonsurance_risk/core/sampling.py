@@ -22,7 +22,7 @@ from tonsurance_risk.model import FloatArray, IntArray, read_only
 
 Sampling = Literal["plain", "stratified", "antithetic", "sobol", "importance"]
 
-BLOCK = 32_768
+BLOCK = 65_536
 """Simulations a block. Fixed: another size gives other losses for the same seed."""
 REPLICATES = 16
 """Independent scramblings of the Sobol points; simulation i belongs to replicate i % 16."""
@@ -309,7 +309,7 @@ def _in_runs(stratum: IntArray, n_strata: int) -> tuple[IntArray, IntArray]:
     return np.bincount(stratum, minlength=n_strata), np.argsort(small, kind="stable")
 
 
-PAIRS = 1 << 15
+PAIRS = 1 << 16
 """Pairs of normals made at a time: what they need stays in the cache of a core."""
 
 

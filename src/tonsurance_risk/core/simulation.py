@@ -8,7 +8,7 @@ who computes which block, and any block can be drawn again alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from fractions import Fraction
 from functools import partial
@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from tonsurance_risk.core.correlation import CorrelationMatrix
-from tonsurance_risk.core.engine import Blocks, Job, simulated, tasks
+from tonsurance_risk.core.engine import Job, Task, simulated, tasks
 from tonsurance_risk.core.execution import in_order
 from tonsurance_risk.core.importance import DEFENSIVE, loss_directions, rotations, tilt_for
 from tonsurance_risk.core.loss_model import LossModel, compile_model
@@ -201,29 +201,29 @@ class Run:
             losses[:done], stratum[:done] = before.losses, before.stratum
             if weights is not None and before.weights is not None:
                 weights[:done] = before.weights
-        for part in self._parts(done, n, None):
-            here = slice(part.first, part.first + len(part.losses))
-            losses[here], stratum[here] = part.losses, part.stratum
-            if weights is not None and part.weights is not None:
-                weights[here] = part.weights
+        out = (losses, stratum, weights) if self.executor is None else None
+        for part in self._parts(Task(blocks, out=out) for blocks in tasks(n, done)):
+            if out is None:
+                here = slice(part.first, part.first + len(part.losses))
+                losses[here], stratum[here] = part.losses, part.stratum
+                if weights is not None and part.weights is not None:
+                    weights[here] = part.weights
             tallies += part.tallies
         return self._finished(Part(0, losses, stratum, weights, None, (sum_of(tallies),)), -math.inf, n)
 
     def _tail(self, n: int, collector: TailCollector, tallies: list[Tally]) -> LossSample:
         """Return the tail of the first n simulations; `collector` and `tallies` know some already, and learn."""
-        for part in self._parts(sum(tally.n for tally in tallies), n, collector):
+        # The cut is that of when a task is submitted: it sends no more than what is above it by then.
+        blocks = tasks(n, sum(tally.n for tally in tallies))
+        for part in self._parts(Task(some, collector.cut) for some in blocks):
             collector.add(part)
             tallies += part.tallies
         tallies[:] = [sum_of(tallies)]
         kept = collector.finished()
         return self._finished(attrs.evolve(kept, tallies=tuple(tallies)), collector.cut, collector.reach)
 
-    def _parts(self, start: int, n: int, collector: TailCollector | None) -> Iterator[Part]:
-        """Yield the parts of the simulations from `start` up to n, in order."""
-        runs = tasks(n, start)
-        # Taken when a task is submitted, so that it sends no more than what is above the cut by then.
-        cuts = ((blocks, None if collector is None else collector.cut) for blocks in runs)
-        return in_order(partial(_simulated, self.job), cuts, len(runs), self.executor)
+    def _parts(self, work: Iterable[Task]) -> Iterator[Part]:
+        return in_order(partial(simulated, self.job), work, self.executor)
 
     def _finished(self, part: Part, cut: float, reach: int) -> LossSample:
         plan = self.job.plan
@@ -258,11 +258,6 @@ def _plan(model: LossModel, sampling: Sampling, seed: int, tail_level: float) ->
         return Plan.of(model, sampling, seed, turned=rotations(loss_directions(model, seed)))
     tilt = tilt_for(model, seed, tail_level) if sampling == "importance" else None
     return Plan.of(model, sampling, seed, tilt)
-
-
-def _simulated(job: Job, argument: tuple[Blocks, float | None]) -> Part:
-    blocks, cut = argument
-    return simulated(job, blocks, cut)
 
 
 def _check_choice(value: Any, name: str, accepted: Sequence[str]) -> None:
