@@ -140,7 +140,7 @@ def simulated(job: Job, task: Task) -> Part:
 
 
 _MEMORY: deque[FloatArray] = deque(maxlen=os.cpu_count())
-"""Memory for the next task of any thread, one a processor: touching it for the first time costs more than a block."""
+"""Memory for the next tasks, one a processor: touching it for the first time costs as much as a block."""
 
 
 @contextmanager

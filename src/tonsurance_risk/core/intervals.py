@@ -139,14 +139,16 @@ class Tail:
         n = len(losses)
         if count is None or weights is not None or 4 * count > n:
             return cls(losses, stratum, np.arange(n), weights, n, -math.inf, n)
-        step = max(n // 16_384, 1)
+        # An odd step, so that the probe does not pick one half of the Sobol points.
+        step = n // 16_384 | 1
         probe = np.sort(losses[::step])
         floor = float(
             probe[max(len(probe) - 1 - math.ceil(1.05 * count / step + 4.0 * math.sqrt(count / step)), 0)]
         )
         kept = np.flatnonzero(losses > floor)
         if len(kept) < count:
-            kept = np.flatnonzero(losses >= np.partition(losses, n - count)[n - count])
+            floor = float(np.nextafter(np.partition(losses, n - count)[n - count], -math.inf))
+            kept = np.flatnonzero(losses > floor)
         return cls(losses[kept], stratum[kept], kept, None, n, floor, len(kept))
 
     def ranked(self, rank: int) -> float:
