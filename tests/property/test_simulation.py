@@ -424,35 +424,6 @@ def test_allocation_variance_equals_brute_force():
     assert np.var(sums) == pytest.approx(design.between(means), rel=0.01)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("sampling", SAMPLINGS)
-def test_intervals_cover_the_truth(sampling):
-    """Of 1,000 samples of 10,000 losses, VaR and expected shortfall at 95 % and 99 % in 93 to 97 %.
-
-    The standard error of a coverage of 95 % in 1,000 repetitions is 0.7 %.
-    """
-    policy = one_policy(floor=0.5)
-    scenarios = [tr.Scenario("calm", 0.8), tr.Scenario("dip", 0.2, prices={"USDC": 0.95})]
-    vault = tr.Vault(1e7, [policy])
-    volatility = {"USDC": 0.04}
-    points = (np.arange(2_000_000) + 0.5) / 2_000_000
-    shocks = np.exp(0.04 * np.array([NORMAL.inv_cdf(p) for p in points[::100]]))
-    losses = np.sort(np.concatenate([np.tile(policy.payout(shocks), 4), policy.payout(0.95 * shocks)]))
-    hits = {}
-    for seed in range(1000):
-        sample = tr.simulate_losses(
-            vault, scenarios, volatility=volatility, n=10_000, seed=seed, sampling=sampling
-        )
-        for level in (0.95, 0.99):
-            for name, estimate, truth in (
-                ("var", sample.value_at_risk(level), losses[math.ceil(len(losses) * level) - 1]),
-                ("es", sample.expected_shortfall(level), losses[math.ceil(len(losses) * level) :].mean()),
-            ):
-                hits[name, level] = hits.get((name, level), 0) + (estimate.low <= truth <= estimate.high)
-
-    assert all(930 <= count <= 970 for count in hits.values()), hits
-
-
 class TestBadInput:
     """Each is a named error in the first lines."""
 

@@ -78,7 +78,9 @@ class Design:
         Independent draws vary with the shares p: n sum p (m - m_bar)^2. In a block of B units with random start
         u, floor(B c_s) + [u < f_s] points lie below the upper end c_s of stratum s, f_s being the fraction of
         B c_s. The sum of the means m over the block is therefore a constant plus sum_s d_s [u < f_s],
-        d_s = m_s - m_{s+1}, and for u uniform Cov([u < f_s], [u < f_t]) = min(f_s, f_t) - f_s f_t.
+        d_s = m_s - m_{s+1}, and for u uniform Cov([u < f_s], [u < f_t]) = min(f_s, f_t) - f_s f_t. The first
+        coordinate of a replicate of N Sobol points has one in each [j / N, (j + 1) / N), independently: the same
+        within such a cell, and no covariance between cells.
         """
         if self.sampling == "plain":
             shares = np.diff(self.cumulated, prepend=0.0)
@@ -86,12 +88,25 @@ class Design:
         difference = means[:-1] - means[1:]
         total = 0.0
         full, rest = divmod(self.n, BLOCK)
-        for size, repeat in ((BLOCK // self.per_unit, full), (rest // self.per_unit, 1)):
+        runs = ((BLOCK // self.per_unit, full), (rest // self.per_unit, 1))
+        if self.sampling == "sobol":
+            runs = ((self.n // REPLICATES, REPLICATES), (0, 0))
+        for size, repeat in runs:
             if size and repeat:
-                fraction = np.mod(size * self.cumulated[:-1], 1.0)
+                cell, fraction = np.divmod(size * self.cumulated[:-1], 1.0)
                 covariance = np.minimum.outer(fraction, fraction) - np.outer(fraction, fraction)
+                if self.sampling == "sobol":
+                    covariance *= np.equal.outer(cell, cell)
                 total += repeat * float(difference @ covariance @ difference)
         return max(total, 0.0)
+
+    def of_replicates(self, sums: FloatArray, means: FloatArray) -> float:
+        """Return the variance of a mean from the sums of Sobol replicates, given the means of the strata.
+
+        It is not less than that of the allocation to strata, which 16 replicates may happen not to show.
+        """
+        replicated = float(np.var(sums / (self.n / REPLICATES), ddof=1)) / REPLICATES
+        return max(replicated, self.between(means) / self.n**2)
 
     def combined(self, means: FloatArray, variances: FloatArray, overall: float) -> float:
         """Return the variance of a mean, given mean and variance of the units of each stratum.
@@ -202,8 +217,9 @@ def mean_variance(
     if design.sampling in ("sobol", "antithetic") and tail.index is not None:
         unit = design.unit_of(tail.index[chosen])
         if design.sampling == "sobol":
-            sums, _ = _sums(unit, values, REPLICATES)
-            return float(np.var(sums / (design.n / REPLICATES), ddof=1)) / REPLICATES
+            by_stratum, _ = _sums(stratum, values, len(design.units))
+            means = np.where(design.units > 0.0, by_stratum / np.maximum(design.units, 1.0), level_values)
+            return design.of_replicates(_sums(unit, values, REPLICATES)[0], means)
         _, first, pair = np.unique(unit, return_index=True, return_inverse=True)
         values = np.bincount(pair, values / 2.0, minlength=len(first)).astype(np.float64)
         stratum = stratum[first]
@@ -322,13 +338,12 @@ def mean_estimate(tally: Tally, design: Design) -> Estimate:
     """Return the mean loss with its normal interval."""
     value = float(tally.total.sum()) / float(design.units.sum())
     units = float(design.units.sum())
-    if design.sampling == "sobol":
-        means = tally.replicates / (design.n / REPLICATES)
-        return _normal_estimate(value, float(np.var(means, ddof=1)) / REPLICATES, design.critical)
     if units < 2:
         return _normal_estimate(value, math.inf, design.critical)
     drawn = np.maximum(design.units, 1.0)
     means = np.where(design.units > 0.0, tally.total / drawn, design.level_losses * design.level_weights)
+    if design.sampling == "sobol":
+        return _normal_estimate(value, design.of_replicates(tally.replicates, means), design.critical)
     variances = tally.squares / np.maximum(design.units - 1.0, 1.0)
     own = tally.total / drawn
     overall = (float(tally.squares.sum()) + float(design.units @ (own - value) ** 2)) / (units - 1.0)
@@ -380,7 +395,11 @@ def _rank_interval(value: float, tail: Tail, level: float, design: Design) -> tu
         )
     # The losses up to the quantile number from low to high - 1; a whole number stands for half to each side.
     half = n * design.critical * math.sqrt(_quantile_variance(value, tail, design))
-    return math.floor(float(n * share) - half + 1.0), math.floor(float(n * share) + half + 1.0)
+    rank = tail_rank(n, level)
+    return (
+        min(math.floor(float(n * share) - half + 1.0), rank),
+        max(math.floor(float(n * share) + half + 1.0), rank),
+    )
 
 
 def _quantile_variance(value: float, tail: Tail, design: Design) -> float:
