@@ -100,7 +100,7 @@ def test_the_order_of_core():
     """Inside core, modules import only those before them."""
     order = [
         "prices", "alignment", "common_mode", "quality", "depeg", "streaming", "detector", "consensus", "returns", "psd", "correlation", "volatility", "scenarios", "measures", "statistics",
-        "payoff", "loss_model", "sampling", "tally", "intervals", "importance", "engine", "execution", "contributions", "sample", "simulation", "marginal", "stress", "portfolio", "alerts", "comparison", "fingerprint",
+        "payoff", "loss_model", "sampling", "tally", "variance", "intervals", "importance", "engine", "execution", "contributions", "sample", "simulation", "marginal", "stress", "portfolio", "alerts", "comparison", "fingerprint",
     ]  # fmt: skip
     modules = {path.stem for path in (PACKAGE / "core").glob("*.py")} - {"__init__"}
     assert set(order) == modules

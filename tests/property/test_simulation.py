@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 import tonsurance_risk as tr
 from oracle.plain import lognormal_put, normal_cdf
-from tonsurance_risk.core.intervals import Design
 from tonsurance_risk.core.payoff import PayoutFunction
 from tonsurance_risk.core.simulation import BLOCK
+from tonsurance_risk.core.variance import Design
 from tonsurance_risk.errors import UnknownAssetError
 
 NORMAL = statistics.NormalDist()
@@ -441,7 +441,12 @@ class TestBadInput:
             ({"precision": float("nan")}, "precision"),
             ({"seed": -1}, "seed"),
             ({"seed": 1.5}, "seed"),
-            ({"sampling": "sobol!"}, "sampling"),
+            ({"sampling": "sobol!"}, "sampling must be one of"),
+            ({"keep": "some"}, "keep must be one of"),
+            ({"tail_level": 99}, "level must lie strictly between 0 and 1"),
+            ({"n": 10**12}, "n must be a whole number from 1 to 1,000,000,000"),
+            ({"n": 10**13, "keep": "tail"}, "n must be a whole number"),
+            ({"precision": -0.1}, "precision"),
             ({"executor": "threads"}, "executor"),
             ({"volatility": {"USDC": -0.1}}, "volatility"),
             ({"volatility": {"USDC": float("nan")}}, "volatility"),

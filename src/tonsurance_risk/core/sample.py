@@ -18,8 +18,6 @@ from tonsurance_risk.core.correlation import CorrelationMatrix
 from tonsurance_risk.core.engine import Job, tasks
 from tonsurance_risk.core.execution import in_order
 from tonsurance_risk.core.intervals import (
-    Design,
-    Tail,
     loss_probability,
     mean_estimate,
     quantile_estimate,
@@ -30,6 +28,7 @@ from tonsurance_risk.core.measures import exact_level
 from tonsurance_risk.core.payoff import policies_by_asset
 from tonsurance_risk.core.sampling import BLOCK, Plan, Sampling
 from tonsurance_risk.core.tally import Tally
+from tonsurance_risk.core.variance import Design, Tail
 from tonsurance_risk.errors import InsufficientDataError
 from tonsurance_risk.model import BTC, Estimate, FloatArray, IntArray, Scenario, Vault, finite, within
 
