@@ -171,9 +171,9 @@ def show_scaling(job: Job) -> None:
 def show_memory() -> None:
     """Print the largest resident memory of 10^8 simulations with the tail kept, in a process of its own."""
     code = (
-        "import resource, sys; sys.path.insert(0, sys.argv[1]); from reference_job import reference_job; "
+        "import re, sys; sys.path.insert(0, sys.argv[1]); from reference_job import reference_job; "
         "reference_job().run(10**8, keep='tail'); "
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+        "print(int(re.search('VmHWM: *\\t? *([0-9]+)', open('/proc/self/status').read())[1]) // 1024)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(Path(__file__).parent)], capture_output=True, text=True, check=True

@@ -112,7 +112,7 @@ def test_normals_are_normal_and_independent():
     one of these at most once in 1,000 seeds, and the seed is fixed."""
     model, _ = compile_model(book(), SCENARIOS, None, VOLATILITY)
     plan = Plan.of(model, "stratified", 5)
-    sampler = Sampler(plan, np.empty(plan.floats * BLOCK))
+    sampler = Sampler(plan, np.empty(Sampler.floats(plan, BLOCK)))
     rows = np.concatenate(
         [sampler._memory[: 4 * BLOCK].reshape(4, BLOCK).copy() for b in range(5) if sampler.draw(b, BLOCK)], axis=1
     )

@@ -12,13 +12,13 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from tonsurance_risk.core.loss_model import LossModel
+from tonsurance_risk.core.loss_model import LossModel, Segments
 from tonsurance_risk.core.payoff import Workspace
 from tonsurance_risk.core.sampling import BLOCK, REPLICATES, Draw, Plan, Sampler, block_sizes
 from tonsurance_risk.core.tally import Part, Tally
 from tonsurance_risk.model import FloatArray, Policy
 
-MOST_BLOCKS = 16
+MOST_BLOCKS = 8
 """Blocks of the largest task: half a million simulations, 10 MB."""
 TASKS = 8
 """Tasks that a run is cut into while they are smaller than that."""
@@ -39,11 +39,12 @@ class Job:
 
 @attrs.frozen(eq=False)
 class DrawnBlock:
-    """One block: its draws, and the losses in runs of one stratum, shape (size,) [USD]."""
+    """One block: its draws, the losses in runs of one stratum, shape (size,) [USD], and memory to work in."""
 
     block: int
     draw: Draw
     losses: FloatArray
+    work: Workspace
 
 
 def tasks(n: int, start: int = 0) -> list[Blocks]:
@@ -59,7 +60,8 @@ def drawn(job: Job, blocks: Blocks, *, keep_positions: bool = False) -> Iterator
     Positions are those of before only with `keep_positions`.
     """
     largest = max(size for _, size in blocks)
-    with _scratch((job.plan.floats + Workspace.FLOATS) * largest) as memory:
+    needed = Workspace.FLOATS * largest + Sampler.floats(job.plan, largest)
+    with _scratch(needed) as memory:
         work = Workspace.of(largest, memory)
         sampler = Sampler(job.plan, memory[Workspace.FLOATS * largest :])
         for block, size in blocks:
@@ -71,7 +73,7 @@ def drawn(job: Job, blocks: Blocks, *, keep_positions: bool = False) -> Iterator
             losses = job.model.losses(draw.positions, draw.segments, work, extra)
             if keep_positions:
                 draw = attrs.evolve(draw, positions=positions)
-            yield DrawnBlock(block, draw, losses)
+            yield DrawnBlock(block, draw, losses, work)
 
 
 @attrs.frozen(eq=False)
@@ -110,12 +112,16 @@ def simulated(job: Job, task: Task) -> Part:
         draw, size = block.draw, len(block.losses)
         here = slice(kept, kept + size)
         _place(losses[here], block.losses, draw)
-        _place(stratum[here], np.repeat(draw.stratum.astype(np.int32), draw.segments.lengths), draw)
+        strata = Segments(draw.stratum, draw.segments.lengths)
+        if draw.order is None:
+            strata.fill(stratum[here], np.arange(len(job.plan.cumulated)))
+        else:
+            _place(stratum[here], np.repeat(strata.scenario, strata.lengths), draw)
         if weights is not None and draw.weights is not None:
             _place(weights[here], draw.weights, draw)
         sobol = job.plan.sampling == "sobol"
         replicates = losses[here].reshape(-1, REPLICATES).sum(axis=0) if sobol else np.zeros(REPLICATES)
-        tallies.append(Tally.of(draw, block.losses, job.plan.unit, replicates))
+        tallies.append(Tally.of(draw, block.losses, job.plan.unit, replicates, block.work.high))
         if cut is None:
             kept += size
             continue

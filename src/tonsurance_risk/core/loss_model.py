@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 import attrs
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from tonsurance_risk.assets import canonical, check_symbols
 from tonsurance_risk.core.correlation import CorrelationMatrix
@@ -51,6 +52,11 @@ class Segments:
     def spread(self, by_scenario: FloatArray) -> FloatArray:
         """Return the value of each simulation's scenario, shape (size,)."""
         return np.repeat(by_scenario[self.scenario], self.lengths)
+
+    def fill(self, out: NDArray[Any], by_scenario: NDArray[Any]) -> None:
+        """Write the value of each simulation's scenario to `out`."""
+        for scenario, run in self:
+            out[run] = by_scenario[scenario]
 
     def merged(self, by_scenario: BoolArray) -> Iterator[tuple[bool, slice]]:
         """Yield the longest stretches over which a property of scenarios is the same."""
@@ -154,12 +160,13 @@ class LossModel:
     def losses(
         self, positions: FloatArray, segments: Segments, work: Workspace, added: FloatArray | None = None
     ) -> FloatArray:
-        """Return the loss of each simulation of a block, shape (size,) [USD]; `positions` are overwritten.
+        """Return the loss of each simulation of a block, a view into `work`, shape (size,) [USD].
 
-        `added` are payouts beside those of the book, shape (size,) [USD].
+        `positions` are overwritten. `added` are payouts beside those of the book, shape (size,) [USD].
         """
         still = [coin for coin in range(len(self.coins)) if coin not in self.moving]
-        losses = segments.spread(self.level_payouts[:, still].sum(axis=1))
+        losses = work.losses[: positions.shape[1]]
+        segments.fill(losses, self.level_payouts[:, still].sum(axis=1))
         for row, exposure in enumerate(self.moving):
             if exposure < len(self.coins):
                 self._add_payouts(losses, exposure, positions[row], segments, work)
@@ -219,7 +226,9 @@ class LossModel:
             return segments.spread(-self.btc_value * self.btc_change)
         growth = positions[self.moving.index(len(self.coins))]
         np.exp(growth, out=growth)
-        growth *= segments.spread(-self.btc_value * (1.0 + self.btc_change))
+        scale = -self.btc_value * (1.0 + self.btc_change)
+        for scenario, run in segments:
+            growth[run] *= scale[scenario]
         growth += self.btc_value
         self._overwrite_quiet(growth, -self.btc_value * self.btc_change, segments)
         return np.asarray(growth)

@@ -144,19 +144,20 @@ class PayoutFunction:
 class Workspace:
     """Arrays that evaluating tables writes to, of shape (size,); made once, used for every block."""
 
+    losses: FloatArray
     whole: FloatArray
     low: FloatArray
     high: FloatArray
     cell: IntArray
 
-    FLOATS: ClassVar[int] = 4
+    FLOATS: ClassVar[int] = 5
 
     @classmethod
     def of(cls, size: int, memory: FloatArray | None = None) -> Workspace:
-        """Return arrays for up to `size` positions, in memory for 4 numbers each."""
+        """Return arrays for up to `size` positions, in memory for 5 numbers each."""
         memory = np.empty(cls.FLOATS * size) if memory is None else memory
-        whole, low, high, cell = memory[: cls.FLOATS * size].reshape(cls.FLOATS, size)
-        return cls(whole, low, high, cell.view(np.int64))
+        losses, whole, low, high, cell = memory[: cls.FLOATS * size].reshape(cls.FLOATS, size)
+        return cls(losses, whole, low, high, cell.view(np.int64))
 
 
 @attrs.frozen(eq=False)

@@ -149,11 +149,6 @@ class Plan:
         return int(self.maps.shape[2] - 1)
 
     @property
-    def floats(self) -> int:
-        """Numbers that a sampler needs memory for, for each simulation of a block."""
-        return int(self.n_normals + 1 + self.maps.shape[1])
-
-    @property
     def unit(self) -> int:
         """How many simulations are drawn together: 2 of an antithetic pair, else 1."""
         return 2 if self.sampling == "antithetic" else 1
@@ -209,10 +204,15 @@ class Sampler:
 
     def __init__(self, plan: Plan, memory: FloatArray) -> None:
         self._plan = plan
-        self._memory = memory
-        self._generator = _Normals()
+        self._generator = _Normals(memory)
+        self._memory = memory[_Normals.FLOATS :]
         self._engines: list[qmc.Sobol] = []
         self._next_point = 0
+
+    @staticmethod
+    def floats(plan: Plan, largest: int) -> int:
+        """Return how many numbers of memory blocks of up to that size need."""
+        return int(_Normals.FLOATS + (plan.n_normals + 1 + plan.maps.shape[1]) * largest)
 
     def draw(self, block: int, size: int) -> Draw:
         """Return the draws of a block of that many simulations."""
@@ -326,9 +326,13 @@ class _Normals:
     Statistics 29 (1958) 610-611, doi:10.1214/aoms/1177706645.
     """
 
-    def __init__(self) -> None:
-        self._uniform, self._whole = np.empty(PAIRS), np.empty(PAIRS)
-        self._radius, self._angle, self._cosine = (np.empty(PAIRS, dtype=np.float32) for _ in range(3))
+    FLOATS = 4 * PAIRS
+
+    def __init__(self, memory: FloatArray) -> None:
+        self._uniform, self._whole = memory[: 2 * PAIRS].reshape(2, PAIRS)
+        self._radius, self._angle, self._cosine, _ = (
+            memory[2 * PAIRS : self.FLOATS].view(np.float32).reshape(4, PAIRS)
+        )
 
     def fill(self, rng: np.random.Generator, out: FloatArray) -> None:
         """Fill a flat array."""

@@ -11,6 +11,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from tonsurance_risk.core.loss_model import Segments
 from tonsurance_risk.core.sampling import BLOCK, Draw
 from tonsurance_risk.model import FloatArray, IntArray
 
@@ -46,15 +47,22 @@ class Tally:
     replicates: FloatArray
 
     @classmethod
-    def of(cls, draw: Draw, losses: FloatArray, per_unit: int, replicates: FloatArray) -> Tally:
-        """Return the tally of a block whose losses stand in runs, `per_unit` of them a unit."""
+    def of(
+        cls, draw: Draw, losses: FloatArray, per_unit: int, replicates: FloatArray, scratch: FloatArray
+    ) -> Tally:
+        """Return the tally of a block whose losses stand in runs, `per_unit` of them a unit.
+
+        `scratch` is memory for as many numbers.
+        """
         n_strata = len(draw.stratum) // per_unit
         lengths = draw.segments.lengths[:n_strata]
         weighted = losses if draw.weights is None else losses * draw.weights
         size = len(losses) // per_unit
         values = weighted if per_unit == 1 else (weighted[:size] + weighted[size:]) / 2.0
         total = _by_run(np.add, values, lengths)
-        deviations = values - np.repeat(total / np.maximum(lengths, 1), lengths)
+        means, deviations = total / np.maximum(lengths, 1), scratch[:size]
+        for stratum, run in Segments(np.arange(n_strata), lengths):
+            np.subtract(values[run], means[stratum], out=deviations[run])
         deviations *= deviations
         by_half = losses.reshape(per_unit, size)
         return cls(
