@@ -6,8 +6,9 @@ where simulations are to stand in random order (plain, sobol), `Draw.order` says
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import attrs
@@ -20,12 +21,16 @@ from tonsurance_risk.core.payoff import Workspace
 from tonsurance_risk.core.scenarios import indices_at
 from tonsurance_risk.model import FloatArray, IntArray, read_only
 
+Filler = Callable[[FloatArray], None]
+"""Writes the next normals to an array of shape (n_normals, some simulations)."""
 Sampling = Literal["plain", "stratified", "antithetic", "sobol", "importance"]
 
 BLOCK = 65_536
 """Simulations a block. Fixed: another size gives other losses for the same seed."""
 REPLICATES = 16
 """Independent scramblings of the Sobol points; simulation i belongs to replicate i % 16."""
+COLUMNS = 1 << 13
+"""Simulations whose normals are made at a time and stay in the cache until they are used. Fixed, as BLOCK is."""
 LARGEST_PRODUCT = 1 << 18
 """OpenBLAS computes a matrix product of at most 2^18 multiplications in the calling thread [interface/gemm.c:
 SMP_THRESHOLD_MIN * GEMM_MULTITHREAD_THRESHOLD]. Larger ones wake its own threads, which fight with those of the
@@ -212,16 +217,25 @@ class Sampler:
     @staticmethod
     def floats(plan: Plan, largest: int) -> int:
         """Return how many numbers of memory blocks of up to that size need."""
-        return int(_Normals.FLOATS + (plan.n_normals + 1 + plan.maps.shape[1]) * largest)
+        return int(_Normals.FLOATS + (plan.n_normals + 1) * COLUMNS + plan.maps.shape[1] * largest)
 
     def draw(self, block: int, size: int) -> Draw:
         """Return the draws of a block of that many simulations."""
         plan = self._plan
-        normals = self._memory[: (plan.n_normals + 1) * size].reshape(plan.n_normals + 1, size)
-        counts, order = self._fill(block, normals)
-        normals[-1] = 1.0
+        rows, used = plan.maps.shape[1], (plan.n_normals + 1) * COLUMNS
+        positions = self._memory[used : used + rows * size].reshape(rows, size)
+        counts, order, fill = self._drawn(block, size)
+        units, ends = size // plan.unit, np.cumsum(counts)
+        for first in range(0, units if rows else 0, COLUMNS):
+            end = min(first + COLUMNS, units)
+            normals = self._memory[: (plan.n_normals + 1) * (end - first)].reshape(-1, end - first)
+            fill(normals[:-1])
+            normals[-1] = 1.0
+            self._map(normals, ends, first, positions[:, first:end])
+            if plan.unit == 2:
+                np.negative(normals[:-1], out=normals[:-1])
+                self._map(normals, ends, first, positions[:, units + first : units + end])
         runs, lengths = np.tile(np.arange(len(counts)), plan.unit), np.tile(counts, plan.unit)
-        positions = self._mapped(normals, runs, lengths)
         segments = Segments(plan.scenario[runs], lengths)
         weights = None
         if plan.tilt is not None:
@@ -229,60 +243,69 @@ class Sampler:
             positions = positions[:-1]
         return Draw(runs, segments, positions, weights, order)
 
-    def _fill(self, block: int, normals: FloatArray) -> tuple[IntArray, IntArray | None]:
-        """Fill all rows but the last, and return how many units fall to each stratum, and the order."""
-        plan, size = self._plan, normals.shape[1]
-        early = normals[: plan.n_normals - plan.late]
-        rng = _stream(plan.seed, block)
-        order = None
+    def _drawn(self, block: int, size: int) -> tuple[IntArray, IntArray | None, Filler]:
+        """Return how many units fall to each stratum, their order, and what fills in the next of their normals."""
+        plan = self._plan
+        rng, late = _stream(plan.seed, block), _stream(plan.seed, block, 1)
+        early, n_strata = plan.n_normals - plan.late, len(plan.cumulated)
         if plan.sampling == "sobol":
-            counts, order = self._sobol(block, early)
-        elif plan.sampling == "plain":
-            counts, order = _in_runs(indices_at(plan.cumulated, np.asarray(rng.random(size))), len(plan.cumulated))
-        else:
-            counts = _systematic_counts(plan.cumulated, size // plan.unit, rng.random())
-        half = size // plan.unit
-        drawn = normals[:-1] if plan.unit == 1 else np.empty((plan.n_normals, half))
-        if plan.sampling != "sobol":
-            self._generator.fill(rng, drawn[: len(early)].reshape(-1))
-        if plan.late:
-            self._generator.fill(_stream(plan.seed, block, 1), drawn[len(early) :].reshape(-1))
-        if plan.unit == 2:
-            normals[:-1, :half] = drawn
-            np.negative(drawn, out=normals[:-1, half:])
-        return counts, order
+            points = self._points(block, size, 1 + early)
+            counts, order = _in_runs(indices_at(plan.cumulated, points[:, 0]), n_strata)
+            return counts, order, self._quasirandom(points[order, 1:].T, late)
+        if plan.sampling == "plain":
+            counts, order = _in_runs(indices_at(plan.cumulated, np.asarray(rng.random(size))), n_strata)
+            return counts, order, self._pseudorandom(rng, late)
+        counts = _systematic_counts(plan.cumulated, size // plan.unit, rng.random())
+        return counts, None, self._pseudorandom(rng, late)
 
-    def _sobol(self, block: int, normals: FloatArray) -> tuple[IntArray, IntArray]:
-        """Fill `normals` from the next points of every replicate, the first coordinate drawing the stratum."""
-        plan, size = self._plan, normals.shape[1]
+    def _pseudorandom(self, rng: np.random.Generator, late: np.random.Generator) -> Filler:
+        early = self._plan.n_normals - self._plan.late
+
+        def fill(normals: FloatArray) -> None:
+            self._generator.fill(rng, normals[:early].reshape(-1))
+            self._generator.fill(late, normals[early:].reshape(-1))
+
+        return fill
+
+    def _quasirandom(self, points: FloatArray, late: np.random.Generator) -> Filler:
+        starts = itertools.count(0, COLUMNS)
+
+        def fill(normals: FloatArray) -> None:
+            first = next(starts)
+            # Points lie on multiples of 2^-30 from 0 on; the middles of their cells are never 0 or 1.
+            special.ndtri(points[:, first : first + normals.shape[1]] + 2.0**-31, out=normals[: len(points)])
+            self._generator.fill(late, normals[len(points) :].reshape(-1))
+
+        return fill
+
+    def _points(self, block: int, size: int, dimensions: int) -> FloatArray:
+        """Return the next points of every replicate, shape (size, dimensions)."""
         start, count = block * BLOCK // REPLICATES, size // REPLICATES
         if not self._engines or start < self._next_point:
             self._next_point = 0
             self._engines = [
-                qmc.Sobol(1 + len(normals), scramble=True, rng=_stream(plan.seed, replicate))
+                qmc.Sobol(dimensions, scramble=True, rng=_stream(self._plan.seed, replicate))
                 for replicate in range(REPLICATES)
             ]
         if start > self._next_point:
             for engine in self._engines:
                 engine.fast_forward(start - self._next_point)
-        points = np.stack([engine.random(count) for engine in self._engines], axis=1).reshape(size, -1)
         self._next_point = start + count
-        counts, order = _in_runs(indices_at(plan.cumulated, points[:, 0]), len(plan.cumulated))
-        # Points lie on multiples of 2^-30 from 0 on; the middles of their cells are never 0 or 1.
-        special.ndtri(points[order, 1:].T + 2.0**-31, out=normals)
-        return counts, order
+        points = np.stack([engine.random(count) for engine in self._engines], axis=1)
+        return np.asarray(points.reshape(size, dimensions))
 
-    def _mapped(self, normals: FloatArray, runs: IntArray, lengths: IntArray) -> FloatArray:
-        """Return the positions: each run's map times its normals, in products that BLAS does not thread."""
-        maps, size = self._plan.maps, normals.shape[1]
-        used = normals.size
-        positions = self._memory[used : used + maps.shape[1] * size].reshape(maps.shape[1], size)
-        if not positions.size:
-            return positions
-        ends = np.cumsum(lengths)
-        for run, first, end in zip(runs.tolist(), (ends - lengths).tolist(), ends.tolist(), strict=True):
-            multiply(maps[run], normals[:, first:end], positions[:, first:end])
-        return positions
+    def _map(self, normals: FloatArray, ends: IntArray, first: int, out: FloatArray) -> None:
+        """Write the positions of the units from `first` on: each stratum's map times its normals."""
+        last = first + normals.shape[1]
+        for stratum in range(int(np.searchsorted(ends, first, side="right")), len(ends)):
+            low, high = max(int(ends[stratum - 1]) if stratum else 0, first), min(int(ends[stratum]), last)
+            if low >= last:
+                break
+            multiply(
+                self._plan.maps[stratum],
+                normals[:, low - first : high - first],
+                out[:, low - first : high - first],
+            )
 
 
 def multiply(left: FloatArray, right: FloatArray, out: FloatArray) -> None:
