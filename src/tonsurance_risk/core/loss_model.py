@@ -28,6 +28,8 @@ from tonsurance_risk.model import BTC, BoolArray, FloatArray, IntArray, Scenario
 
 LARGEST_SHOCK = 50.0
 """Largest sigma_i m_s: beyond it exp() of a common draw leaves the range of a float."""
+LARGEST_AMOUNT = 1e150
+"""The most that a vault may lose [USD], and one over it the least: variances are sums of squares of losses."""
 RARE_DEVIATIONS = 1.0
 """A coin this many standard deviations above its highest trigger is rarely paid on, in 1 of 6 simulations: looking
 up only those is faster, and gives the same payouts."""
@@ -255,6 +257,12 @@ def compile_model(
     """
     listed = checked_scenarios(scenarios)
     check_symbols(vault, listed)
+    amount = vault.coverage + vault.btc_value
+    if amount > 0.0 and not 1.0 / LARGEST_AMOUNT <= amount <= LARGEST_AMOUNT:
+        raise ValueError(
+            f"coverage and btc_value of the vault must add up to 0 or to {1.0 / LARGEST_AMOUNT:g} to "
+            f"{LARGEST_AMOUNT:g} USD, found {amount:g}: their squares would leave the range of floats"
+        )
     functions = payout_functions(vault)
     covered = {*functions, BTC}
     if also is not None:

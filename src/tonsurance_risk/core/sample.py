@@ -47,8 +47,8 @@ class Inputs:
 
     vault: Vault
     scenarios: tuple[Scenario, ...]
-    correlation: CorrelationMatrix | pd.DataFrame | None
-    volatility: Mapping[str, float] | pd.Series | None
+    correlation: CorrelationMatrix | None
+    volatility: Mapping[str, float]
 
 
 @attrs.frozen

@@ -125,10 +125,14 @@ def simulate_losses(
         within(precision, "precision", 0.0, open_low=True)
     seed = whole(seed, "seed", 0)
     exact_level(tail_level)
+    if isinstance(correlation, pd.DataFrame):
+        correlation = CorrelationMatrix.from_frame(correlation)
     model, repair_distance = compile_model(vault, scenarios, correlation, volatility)
+    sigma = {} if volatility is None else {str(symbol): float(value) for symbol, value in volatility.items()}
+    inputs = Inputs(vault, tuple(scenarios), correlation, sigma)
     run = Run(
         Job(model, _plan(model, sampling, seed, tail_level)),
-        Inputs(vault, tuple(scenarios), correlation, volatility),
+        inputs,
         repair_distance,
         keep,
         executor,
