@@ -27,7 +27,7 @@ VOLATILITY = {"USDC": 0.02, "DAI": 0.03, "BTC": 0.1}
 
 def simulate(**options):
     """Simulate enough blocks for every worker."""
-    arguments = {"volatility": VOLATILITY, "n": 9 * BLOCK + 18, **options}
+    arguments = {"volatility": VOLATILITY, "n": 5 * BLOCK + 18, **options}
     return tr.simulate_losses(VAULT, tr.builtin_scenarios(), **arguments)
 
 

@@ -377,7 +377,7 @@ class TestMarginalRisk:
     def test_a_kept_tail_gives_the_same(self):
         """Blocks are drawn again."""
         policy = tr.Policy("new", "USDC", 5e4, 0.97, 0.6)
-        whole, tail = (tr.marginal_risk(simulate(keep=keep, n=3 * BLOCK), policy) for keep in ("all", "tail"))
+        whole, tail = (tr.marginal_risk(simulate(keep=keep, n=2 * BLOCK), policy) for keep in ("all", "tail"))
 
         pd.testing.assert_frame_equal(whole.to_frame(), tail.to_frame())
         assert {"before", "after", "change", "standard_error_before"} == set(
@@ -403,7 +403,7 @@ class TestTail:
     """keep="tail" gives the very estimates of keep="all" from level 0.9 on."""
 
     @pytest.mark.parametrize("kind", KINDS)
-    @pytest.mark.parametrize("n", [500, 5 * BLOCK + 16])
+    @pytest.mark.parametrize("n", [500, 2 * BLOCK + 16])
     def test_estimates_are_the_same(self, kind, n):
         """To rounding of sums in another order."""
         whole, tail = simulate(sampling=kind, n=n), simulate(sampling=kind, n=n, keep="tail")
@@ -426,7 +426,7 @@ class TestTail:
     @pytest.mark.parametrize("kind", ["stratified", "antithetic"])
     def test_it_is_what_is_largest(self, kind):
         """A tenth and a little more, in the order of the simulations."""
-        whole, tail = (simulate(n=4 * BLOCK, sampling=kind, keep=keep) for keep in ("all", "tail"))
+        whole, tail = (simulate(n=2 * BLOCK, sampling=kind, keep=keep) for keep in ("all", "tail"))
         kept = whole.losses > tail.cut
 
         assert 0.1 * whole.n < len(tail.losses) < 0.11 * whole.n
@@ -435,7 +435,7 @@ class TestTail:
 
     def test_what_was_not_kept_is_refused(self):
         """A low level, a small capital, the table of convergence."""
-        tail = simulate(n=4 * BLOCK, keep="tail")
+        tail = simulate(n=2 * BLOCK, keep="tail")
         with pytest.raises(InsufficientDataError, match="keep='all'"):
             tail.value_at_risk(0.5)
         with pytest.raises(InsufficientDataError, match="capital must be at least"):
@@ -447,7 +447,7 @@ class TestTail:
         """More than nine tenths of the losses are exactly 0: VaR 90 is 0, and so is the mean of nothing else."""
         scenarios = [tr.Scenario("calm", 0.97), tr.Scenario("run", 0.03, prices={"USDC": 0.8})]
         vault = tr.Vault(1e6, [tr.Policy("a", "USDC", 1e5, 0.95, 0.75)])
-        samples = [tr.simulate_losses(vault, scenarios, n=3 * BLOCK, keep=keep) for keep in ("all", "tail")]
+        samples = [tr.simulate_losses(vault, scenarios, n=2 * BLOCK, keep=keep) for keep in ("all", "tail")]
 
         assert [0.0, 0.0] == [sample.value_at_risk(0.9).value for sample in samples]
         assert samples[0].expected_shortfall(0.9).value == pytest.approx(samples[1].expected_shortfall(0.9).value)
@@ -467,9 +467,9 @@ class TestConvergence:
     def test_rows_are_what_smaller_runs_give(self):
         """At 1, 2, 4, ... blocks and at n."""
         for kind in ("stratified", "sobol"):
-            sample = simulate(n=4 * BLOCK, sampling=kind)
+            sample = simulate(n=2 * BLOCK, sampling=kind)
             table = sample.convergence(0.95)
-            assert [BLOCK, 2 * BLOCK, 4 * BLOCK] == table.index.tolist()
+            assert [BLOCK, 2 * BLOCK] == table.index.tolist()
             for n in table.index:
                 estimate = simulate(n=n, sampling=kind).value_at_risk(0.95)
                 assert [estimate.value, estimate.low, estimate.high] == table.loc[n].tolist()

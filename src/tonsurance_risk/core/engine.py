@@ -18,7 +18,7 @@ from tonsurance_risk.core.sampling import BLOCK, REPLICATES, Draw, Plan, Sampler
 from tonsurance_risk.core.tally import Part, Tally
 from tonsurance_risk.model import FloatArray, Policy
 
-MOST_BLOCKS = 8
+MOST_BLOCKS = 4
 """Blocks of the largest task: half a million simulations, 10 MB."""
 TASKS = 8
 """Tasks that a run is cut into while they are smaller than that."""

@@ -25,7 +25,7 @@ Filler = Callable[[FloatArray], None]
 """Writes the next normals to an array of shape (n_normals, some simulations)."""
 Sampling = Literal["plain", "stratified", "antithetic", "sobol", "importance"]
 
-BLOCK = 65_536
+BLOCK = 131_072
 """Simulations a block. Fixed: another size gives other losses for the same seed."""
 REPLICATES = 16
 """Independent scramblings of the Sobol points; simulation i belongs to replicate i % 16."""
