@@ -105,7 +105,7 @@ def simulate_losses(
     -----
     See `loss_model` for the model. Normals are float32, everything else is float64; payouts are within 1e-6 of
     the coverage on each asset, and exact where nothing moves. Time O(n assets^2), whatever the number of
-    policies; memory 12 bytes a simulation, or 1.4 with ``keep="tail"``.
+    policies; memory 12 bytes a simulation, or about 1 with ``keep="tail"``.
 
     Examples
     --------

@@ -133,41 +133,47 @@ class Part:
 
 
 class TailCollector:
-    """Keeps the largest losses of all that it is shown, exactly, in bounded memory.
+    """Keeps the largest losses of all that it is shown, exactly, in bounded memory and in their order.
 
-    Whatever the order of the parts, it ends with every loss above the cut, which is the largest loss that has a
-    weight of `reach` or more from it upwards.
+    However the losses are cut into parts, it ends with every loss above the cut, which is the largest loss that
+    has a weight of `reach` or more from it upwards.
     """
 
     def __init__(self, reach: int) -> None:
         self.reach = reach
         self.cut = -math.inf
-        self._parts: list[Part] = []
-        self._room = reach + reach // 8 + BLOCK
+        self._columns: dict[str, NDArray[Any]] = {}
+        self._size = 0
 
     def add(self, part: Part) -> None:
         """Take in the losses of a part above the cut."""
-        self._parts.append(_above(part, self.cut))
-        if self._size > self._room:
+        columns = {name: getattr(part, name) for name in _COLUMNS if getattr(part, name) is not None}
+        kept = part.losses > self.cut
+        if self._columns and self._size + int(kept.sum()) > len(self._columns["losses"]):
             self._raise_cut()
-            self._room = max(self._room, self._size + self._size // 8)
+            kept = part.losses > self.cut
+        end = self._size + int(kept.sum())
+        if not self._columns or end > len(self._columns["losses"]):
+            room = max(self.reach + self.reach // 16 + 4 * BLOCK, 2 * end)
+            self._columns = {
+                name: _enlarged(self._columns.get(name, values[:0]), room) for name, values in columns.items()
+            }
+        for name, values in columns.items():
+            self._columns[name][self._size : end] = values[kept]
+        self._size = end
 
     def finished(self) -> Part:
-        """Return all that is left, in the order of the simulations."""
+        """Return what is above the cut; it is overwritten when more is added."""
         self._raise_cut()
-        self._parts.sort(key=lambda part: part.first)
-        return _joined(self._parts)
-
-    @property
-    def _size(self) -> int:
-        return sum(len(part.losses) for part in self._parts)
+        columns: dict[str, Any] = dict.fromkeys(_COLUMNS)
+        columns |= {name: values[: self._size] for name, values in self._columns.items()}
+        return Part(first=0, tallies=(), **columns)
 
     def _raise_cut(self) -> None:
-        losses = np.concatenate([part.losses for part in self._parts])
-        weights = [part.weights for part in self._parts if part.weights is not None]
-        if weights:
+        losses = self._columns["losses"][: self._size].copy()
+        if "weights" in self._columns:
             order = np.argsort(-losses)
-            place = int(np.searchsorted(np.cumsum(np.concatenate(weights)[order]), self.reach))
+            place = int(np.searchsorted(np.cumsum(self._columns["weights"][: self._size][order]), self.reach))
             losses = losses[order]
         else:
             place = self.reach - 1
@@ -178,36 +184,28 @@ class TailCollector:
         if place < len(losses):
             self.cut = float(losses[place])
             del losses
-            for place, part in enumerate(self._parts):
-                self._parts[place] = _above(part, self.cut)
+            self._drop()
+
+    def _drop(self) -> None:
+        """Move the losses above the cut together, in pieces that need little memory."""
+        end = 0
+        for first in range(0, self._size, BLOCK):
+            piece = slice(first, min(first + BLOCK, self._size))
+            kept = self._columns["losses"][piece] > self.cut
+            to = slice(end, end + int(kept.sum()))
+            for column in self._columns.values():
+                column[to] = column[piece][kept]
+            end = to.stop
+        self._size = end
 
 
-def _above(part: Part, cut: float) -> Part:
-    if not len(part.losses) or part.losses.min() > cut:
-        return part
-    kept = part.losses > cut
-    return Part(
-        part.first,
-        part.losses[kept],
-        part.stratum[kept],
-        None if part.weights is None else part.weights[kept],
-        None if part.index is None else part.index[kept],
-        (),
-    )
+_COLUMNS = ("losses", "stratum", "weights", "index")
 
 
-def _joined(parts: list[Part]) -> Part:
-    """Return at least one part as one."""
-    weights = [part.weights for part in parts if part.weights is not None]
-    index = [part.index for part in parts if part.index is not None]
-    return Part(
-        parts[0].first,
-        np.concatenate([part.losses for part in parts]),
-        np.concatenate([part.stratum for part in parts]),
-        np.concatenate(weights) if weights else None,
-        np.concatenate(index) if index else None,
-        (),
-    )
+def _enlarged(values: NDArray[Any], room: int) -> NDArray[Any]:
+    larger = np.empty(room, dtype=values.dtype)
+    larger[: len(values)] = values
+    return larger
 
 
 def sum_of(tallies: list[Tally]) -> Tally:
