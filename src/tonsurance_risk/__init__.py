@@ -20,6 +20,7 @@ from tonsurance_risk.core.contagion import (
 from tonsurance_risk.core.correlation import CorrelationMatrix, PsdRepair
 from tonsurance_risk.core.depeg import detect_depegs, events_to_frame
 from tonsurance_risk.core.detector import DepegDetector
+from tonsurance_risk.core.marginal import MarginalRisk, marginal_risk
 from tonsurance_risk.core.measures import expected_shortfall, value_at_risk
 from tonsurance_risk.core.portfolio import PortfolioMetrics, portfolio_metrics
 from tonsurance_risk.core.quality import QualityReport, QualityRules, check_prices
@@ -68,6 +69,7 @@ __all__ = [
     "InvalidPriceError",
     "KnownDepeg",
     "LossSample",
+    "MarginalRisk",
     "Policy",
     "PortfolioMetrics",
     "PsdRepair",
@@ -108,6 +110,7 @@ __all__ = [
     "get_asset",
     "known_depegs",
     "log_returns",
+    "marginal_risk",
     "open_store",
     "pairs_by_risk_level",
     "plots",

@@ -121,7 +121,10 @@ def check_symbols(vault: Vault, scenarios: Iterable[Scenario] = ()) -> None:
     if not isinstance(vault, Vault):
         raise ValueError(f"vault must be a Vault, found {type(vault).__name__}")
     own = {asset.symbol: asset for asset in vault.assets}
-    first_use = {policy.asset: f"asset of policy {policy.policy_id!r}" for policy in reversed(vault.policies)}
+    first_use = {
+        symbol: f"asset of policy {vault.policies[first].policy_id!r}"
+        for symbol, first in zip(vault.columns.symbols, vault.columns.first.tolist(), strict=True)
+    }
     for scenario in scenarios:
         for symbol in scenario.prices:
             first_use.setdefault(symbol, f"price in scenario {scenario.name!r}")

@@ -10,7 +10,8 @@
     │   └── GranularityError         (ValueError)      the data come in another step than asked for
     ├── ModelError
     │   ├── NotPositiveDefiniteError (ValueError)      a matrix that no correlation can have
-    │   └── ConvergenceError         (ArithmeticError) an iteration that did not arrive
+    │   ├── ConvergenceError         (ArithmeticError) an iteration that did not arrive
+    │   └── WorkerLostError          (RuntimeError)    an executor did not return what it was given
     ├── SourceError
     │   ├── SourceUnavailableError   (ConnectionError) the source did not answer
     │   ├── RateLimitedError         (ConnectionError) the source asks to wait; see ``retry_after``
@@ -98,6 +99,10 @@ class NotPositiveDefiniteError(ModelError, ValueError):
 
 class ConvergenceError(ModelError, ArithmeticError):
     """An iteration did not converge."""
+
+
+class WorkerLostError(ModelError, RuntimeError):
+    """An executor did not return what it was given to compute."""
 
 
 class SourceError(RiskError):

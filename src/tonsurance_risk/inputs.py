@@ -41,9 +41,9 @@ def read_vault(
 ) -> Vault:
     """Return the vault in a JSON or CSV file.
 
-    A JSON file has the form of `Vault.to_dict`: an object with capital, policies, and perhaps btc_value and
-    assets (coins of your own). A policy is an object with policy_id, asset, coverage, trigger_price and
-    floor_price; a CSV file has these as its columns.
+    A JSON file has the form of `Vault.to_dict`: an object with capital, policies, and perhaps btc_value,
+    aggregate_limit and assets (coins of your own). A policy is an object with policy_id, asset, coverage,
+    trigger_price and floor_price; a CSV file has these as its columns.
 
     Parameters
     ----------
@@ -106,6 +106,7 @@ def _vault(form: Mapping[str, Any], assets: tuple[Asset | str, ...], where: str)
             form["policies"],
             btc_value=_as_float(form.get("btc_value", 0.0)),
             assets=(*form.get("assets", ()), *assets),
+            aggregate_limit=_as_float(form.get("aggregate_limit")),
         )
         check_symbols(vault)
     except ValueError as error:
@@ -119,7 +120,9 @@ def _json_form(content: str, where: str) -> dict[str, Any]:
         document = json.loads(content, object_pairs_hook=tuple)
     except (ValueError, RecursionError) as error:
         raise SettingsError(f"{where} is not JSON: {error}") from error
-    form = _object(document, where, required=("capital", "policies"), optional=("btc_value", "assets"))
+    form = _object(
+        document, where, required=("capital", "policies"), optional=("btc_value", "assets", "aggregate_limit")
+    )
     policies = _list(form["policies"], f"{where}: policies")
     form["policies"] = [_json_policy(entry, row, where) for row, entry in enumerate(policies)]
     own = _list(form.get("assets", []), f"{where}: assets")

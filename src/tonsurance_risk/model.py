@@ -410,6 +410,45 @@ def _policies(policies: Iterable[Policy]) -> tuple[Policy, ...]:
     return listed
 
 
+@attrs.frozen(eq=False)
+class PolicyColumns:
+    """The policies of a vault as columns, so that no calculation walks over records.
+
+    Parameters
+    ----------
+    symbols : tuple of str
+        The covered symbols as spelled, in the order of their first policy.
+    first : ndarray of int of shape (n_symbols,)
+        Position of the first policy of each.
+    symbol : ndarray of int of shape (n_policies,)
+        Position in `symbols` of each policy's asset.
+    coverage, trigger, floor : ndarray of shape (n_policies,)
+        [USD], and units of the peg reference.
+    """
+
+    symbols: tuple[str, ...]
+    first: IntArray
+    symbol: IntArray
+    coverage: FloatArray
+    trigger: FloatArray
+    floor: FloatArray
+
+    @classmethod
+    def of(cls, policies: Iterable[Policy]) -> PolicyColumns:
+        """Return the columns of policies."""
+        listed = list(policies)
+        place: dict[str, int] = {}
+        symbol = [place.setdefault(policy.asset, len(place)) for policy in listed]
+        return cls(
+            tuple(place),
+            read_only([symbol.index(i) for i in range(len(place))], np.int64),
+            read_only(symbol, np.int64),
+            read_only([policy.coverage for policy in listed], np.float64),
+            read_only([policy.trigger_price for policy in listed], np.float64),
+            read_only([policy.floor_price for policy in listed], np.float64),
+        )
+
+
 def _own_assets(assets: Iterable[Asset | str]) -> tuple[Asset, ...]:
     return tuple(asset if isinstance(asset, Asset) else Asset(asset) for asset in assets)
 
@@ -428,12 +467,30 @@ class Vault:
         Value of the BTC that the vault holds [USD], >= 0; part of its risk, not of its capital.
     assets : iterable of Asset or str
         Coins of your own that policies and scenarios may name beside the built-in ones.
+    aggregate_limit : float, optional
+        The most that all policies together are paid [USD], > 0; beyond it every payout is cut pro rata.
+
+    Notes
+    -----
+    `columns` are the policies as arrays.
     """
 
     capital: float = attrs.field(converter=_plain, validator=_field(within, 0.0, open_low=True))
     policies: tuple[Policy, ...] = attrs.field(converter=_policies)
     btc_value: float = attrs.field(default=0.0, converter=_plain, validator=_field(within, 0.0), kw_only=True)
     assets: tuple[Asset, ...] = attrs.field(default=(), converter=_own_assets, kw_only=True)
+    aggregate_limit: float | None = attrs.field(
+        default=None,
+        converter=attrs.converters.optional(_plain),
+        validator=attrs.validators.optional(_field(within, 0.0, open_low=True)),
+        kw_only=True,
+    )
+    columns: PolicyColumns = attrs.field(
+        default=attrs.Factory(lambda self: PolicyColumns.of(self.policies), takes_self=True),
+        init=False,
+        repr=False,
+        eq=False,
+    )
 
     def __attrs_post_init__(self) -> None:
         unique((policy.policy_id for policy in self.policies), "policy ids")
@@ -444,7 +501,7 @@ class Vault:
     @property
     def coverage(self) -> float:
         """Sum of the coverage of all policies [USD]."""
-        return math.fsum(policy.coverage for policy in self.policies)
+        return math.fsum(self.columns.coverage)
 
     @property
     def ltv(self) -> float:
@@ -453,7 +510,13 @@ class Vault:
 
     @classmethod
     def from_frame(
-        cls, df: pd.DataFrame, *, capital: float, btc_value: float = 0.0, assets: Iterable[Asset | str] = ()
+        cls,
+        df: pd.DataFrame,
+        *,
+        capital: float,
+        btc_value: float = 0.0,
+        assets: Iterable[Asset | str] = (),
+        aggregate_limit: float | None = None,
     ) -> Vault:
         """Build a vault from a table with a row a policy.
 
@@ -465,6 +528,8 @@ class Vault:
             [USD].
         assets : iterable of Asset or str
             Coins of your own.
+        aggregate_limit : float, optional
+            The most that all policies together are paid [USD].
 
         Raises
         ------
@@ -485,7 +550,7 @@ class Vault:
                 policies.append(Policy(name, asset, coverage, trigger, floor))
             except ValueError as error:
                 raise ValueError(f"row {number} of the table of policies: {error}") from error
-        return cls(capital, policies, btc_value=btc_value, assets=assets)
+        return cls(capital, policies, btc_value=btc_value, assets=assets, aggregate_limit=aggregate_limit)
 
     def to_frame(self) -> pd.DataFrame:
         """Return a table with a row a policy, as `from_frame` takes it."""
@@ -495,13 +560,17 @@ class Vault:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the vault in the JSON form that `read_vault` reads (`assets`: only coins of your own)."""
-        return {
+        """Return the vault in the JSON form that `read_vault` reads.
+
+        `assets` are only coins of your own; `aggregate_limit` is there only where the vault has one.
+        """
+        document = {
             "capital": self.capital,
             "btc_value": self.btc_value,
             "policies": [attrs.asdict(policy) for policy in self.policies],
             "assets": [attrs.asdict(asset) for asset in self.assets],
         }
+        return document if self.aggregate_limit is None else document | {"aggregate_limit": self.aggregate_limit}
 
 
 @attrs.frozen

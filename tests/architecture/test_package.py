@@ -100,8 +100,11 @@ def test_packages_stay_in_their_place(package, allowed):
 def test_the_order_of_core():
     """Inside core, modules import only those before them."""
     order = [
-        "tables", "prices", "alignment", "common_mode", "quality", "depeg", "streaming", "detector", "consensus", "returns", "psd", "association", "bootstrap", "correlation", "windows", "volatility", "scenarios", "measures", "statistics", "contagion", "first_component", "sensitivity", "regimes", "result_checks", "dependence", "intervals",
-        "payoff", "loss_model", "simulation", "stress", "portfolio", "alerts", "comparison", "fingerprint",
+        "tables", "prices", "alignment", "common_mode", "quality", "depeg", "streaming", "detector", "consensus", "returns",
+        "psd", "association", "bootstrap", "correlation", "windows", "volatility", "scenarios", "measures", "statistics",
+        "contagion", "first_component", "sensitivity", "regimes", "result_checks", "dependence", "payoff", "loss_model",
+        "sampling", "tally", "variance", "intervals", "importance", "engine", "execution", "contributions", "sample",
+        "simulation", "marginal", "stress", "portfolio", "alerts", "comparison", "fingerprint",
     ]  # fmt: skip
     modules = {path.stem for path in (PACKAGE / "core").glob("*.py")} - {"__init__"}
     assert set(order) == modules

@@ -44,6 +44,14 @@ def test_the_simulated_market_example(tmp_path):
     assert "Estimate(value=" in printed
 
 
+def test_the_simulation_example(tmp_path):
+    """Prints a table of convergence, contributions, and the effect of a policy."""
+    printed = run_script([str(ROOT / "examples" / "simulate_a_book.py")], tmp_path)
+
+    assert "converged: True" in printed
+    assert "expected_shortfall 0.99" in printed
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared price data are not beside the checkout")
 def test_the_csv_example(tmp_path):
     """On the real daily panel."""

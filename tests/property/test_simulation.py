@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 import tonsurance_risk as tr
 from oracle.plain import lognormal_put, normal_cdf
-from tonsurance_risk.core.intervals import Strata
 from tonsurance_risk.core.payoff import PayoutFunction
 from tonsurance_risk.core.simulation import BLOCK
+from tonsurance_risk.core.variance import Design
 from tonsurance_risk.errors import UnknownAssetError
 
 NORMAL = statistics.NormalDist()
@@ -266,7 +266,7 @@ def test_scenario_counts_are_unbiased():
 
 @given(st.floats(0.001, 0.9), st.integers(0, 100))
 def test_more_coverage_never_loses_less(extra, seed):
-    """On the same draws, simulation by simulation."""
+    """On the same draws, simulation by simulation, up to what both tables may be off."""
     vault = tr.Vault(1e7, [one_policy()])
     more = tr.Vault(1e7, [one_policy(), tr.Policy("more", "USDC", 1e6 * extra, 0.97, 0.5)])
 
@@ -275,7 +275,7 @@ def test_more_coverage_never_loses_less(extra, seed):
         for v in (vault, more)
     )
 
-    assert (many >= few).all()
+    assert (many >= few - 1e-6 * (vault.coverage + more.coverage)).all()
 
 
 @pytest.mark.parametrize("level", [0.9, 0.99])
@@ -419,38 +419,9 @@ def test_allocation_variance_equals_brute_force():
     points = (np.arange(100)[None, :] + starts[:, None]) / 100
     sums = means[np.minimum(np.searchsorted(cumulated, points, side="right"), 6)].sum(axis=1)
 
-    strata = Strata(np.zeros(0, dtype=int), cumulated, means, (100,))
+    design = Design("stratified", 100, np.full(7, 14.0), cumulated, means, np.ones(7))
 
-    assert np.var(sums) == pytest.approx(strata.between(means), rel=0.01)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("sampling", SAMPLINGS)
-def test_intervals_cover_the_truth(sampling):
-    """Of 1,000 samples of 10,000 losses, VaR and expected shortfall at 95 % and 99 % in 93 to 97 %.
-
-    The standard error of a coverage of 95 % in 1,000 repetitions is 0.7 %.
-    """
-    policy = one_policy(floor=0.5)
-    scenarios = [tr.Scenario("calm", 0.8), tr.Scenario("dip", 0.2, prices={"USDC": 0.95})]
-    vault = tr.Vault(1e7, [policy])
-    volatility = {"USDC": 0.04}
-    points = (np.arange(2_000_000) + 0.5) / 2_000_000
-    shocks = np.exp(0.04 * np.array([NORMAL.inv_cdf(p) for p in points[::100]]))
-    losses = np.sort(np.concatenate([np.tile(policy.payout(shocks), 4), policy.payout(0.95 * shocks)]))
-    hits = {}
-    for seed in range(1000):
-        sample = tr.simulate_losses(
-            vault, scenarios, volatility=volatility, n=10_000, seed=seed, sampling=sampling
-        )
-        for level in (0.95, 0.99):
-            for name, estimate, truth in (
-                ("var", sample.value_at_risk(level), losses[math.ceil(len(losses) * level) - 1]),
-                ("es", sample.expected_shortfall(level), losses[math.ceil(len(losses) * level) :].mean()),
-            ):
-                hits[name, level] = hits.get((name, level), 0) + (estimate.low <= truth <= estimate.high)
-
-    assert all(930 <= count <= 970 for count in hits.values()), hits
+    assert np.var(sums) == pytest.approx(design.between(means), rel=0.01)
 
 
 class TestBadInput:
@@ -470,7 +441,12 @@ class TestBadInput:
             ({"precision": float("nan")}, "precision"),
             ({"seed": -1}, "seed"),
             ({"seed": 1.5}, "seed"),
-            ({"sampling": "sobol!"}, "sampling"),
+            ({"sampling": "sobol!"}, "sampling must be one of"),
+            ({"keep": "some"}, "keep must be one of"),
+            ({"tail_level": 99}, "level must lie strictly between 0 and 1"),
+            ({"n": 10**12}, "n must be a whole number from 1 to 1,000,000,000"),
+            ({"n": 10**13, "keep": "tail"}, "n must be a whole number"),
+            ({"precision": -0.1}, "precision"),
             ({"executor": "threads"}, "executor"),
             ({"volatility": {"USDC": -0.1}}, "volatility"),
             ({"volatility": {"USDC": float("nan")}}, "volatility"),

@@ -217,7 +217,7 @@ def test_json_that_is_no_vault(written, change, message):
     [
         ("", "is not JSON"),
         ("{", "is not JSON"),
-        ("[]", "must be an object with capital, policies, btc_value, assets, found a list"),
+        ("[]", "must be an object with capital, policies, btc_value, assets, aggregate_limit, found a list"),
         ("null", "must be an object .* found None"),
         ('{"capital": 1, "capital": 2, "policies": []}', "the key 'capital' comes more than once"),
         (

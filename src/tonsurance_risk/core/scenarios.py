@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from typing import Literal, get_args
 
+import attrs
 import numpy as np
 
-from tonsurance_risk.assets import canonical
+from tonsurance_risk.assets import STABLECOINS, canonical
 from tonsurance_risk.errors import InsufficientDataError
 from tonsurance_risk.model import (
+    BTC,
     YEAR,
     DepegEvent,
     FloatArray,
@@ -44,6 +47,9 @@ _CRISIS_PRICES = {
     "crvUSD": (0.92,    0.95,        0.92,       0.77),
     "mkUSD":  (0.91,    0.92,        0.90,       0.72),
 }  # fmt: skip
+
+
+Prior = Literal["jeffreys"]
 
 
 def builtin_scenarios() -> list[Scenario]:
@@ -135,6 +141,7 @@ def scenarios_from_events(
     observed_years: float | Mapping[str, float],
     horizon: timedelta = YEAR,
     episode_window: timedelta = timedelta(hours=72),
+    prior: Prior | None = None,
 ) -> list[Scenario]:
     """Return a scenario a joint episode of the past, and one without any event.
 
@@ -151,46 +158,99 @@ def scenarios_from_events(
         The time for which the probabilities hold.
     episode_window : timedelta
         How long after the first start an event still belongs to an episode.
+    prior : {"jeffreys"}, optional
+        Adds half an event of every coin, a scenario of that coin alone at the median ratio of all events, so that
+        coins without an event have a rate as well. The coins are those of `observed_years`; where that is one
+        number, the built-in ones and those of the events.
 
     Returns
     -------
     list of Scenario
-        By start, the no-event scenario last; the probabilities sum to 1.
+        By start, then those of the prior by coin, the no-event scenario last; the probabilities sum to 1. Their
+        weights are 1 and yours to change.
 
     Raises
     ------
     ValueError
         If an argument is outside what is accepted, or an asset of an event has no observed years.
+    InsufficientDataError
+        If there is a prior and no event, whose ratio it could take.
 
     Notes
     -----
     With T_e the longest observation of an episode's assets, its rate is r_e = 1 / T_e a year, R their sum and
     h = horizon / 365 days: P(none) = exp(-R h), and episode e has (1 - exp(-R h)) r_e / R: the probability
     that a Poisson process of rate R has an event, shared out by the rates.
+
+    With the prior of Jeffreys for a Poisson rate, proportional to rate^(-1/2), k events in T years give a
+    posterior of mean (k + 1/2) / T: the coin's own episodes, and a further rate of 0.5 / T.
+
+    References
+    ----------
+    H. Jeffreys, "An invariant form for the prior probability in estimation problems", Proceedings of the Royal
+    Society A 186 (1946) 453-461, doi:10.1098/rspa.1946.0056.
     """
     h = span(horizon, "horizon") / YEAR
     span(episode_window, "episode_window")
+    if prior not in (None, *get_args(Prior)):
+        raise ValueError(f"prior must be None or one of {list(get_args(Prior))}, found {prior!r}")
     episodes = joint_episodes(events, episode_window)
-    rates = [1.0 / max(_years(observed_years, event) for event in episode) for episode in episodes]
-    total = math.fsum(rates)
-    any_event = -math.expm1(-total * h)
-    scenarios = [
-        Scenario(
-            f"Joint episode of {iso(episode[0].start)}: {', '.join(sorted({e.asset for e in episode}))}",
-            any_event * rate / total,
-            prices=_extreme_ratios(episode),
-            kind="historical",
-            source=f"{len(episode)} detected event(s), {iso(episode[0].start)} to {iso(episode[-1].start)}",
+    rated = [
+        (
+            1.0 / max(_years(observed_years, event.asset, event) for event in episode),
+            Scenario(
+                f"Joint episode of {iso(episode[0].start)}: {', '.join(sorted({e.asset for e in episode}))}",
+                0.0,
+                prices=_extreme_ratios(episode),
+                kind="historical",
+                source=f"{len(episode)} detected event(s), {iso(episode[0].start)} to {iso(episode[-1].start)}",
+            ),
         )
-        for episode, rate in zip(episodes, rates, strict=True)
+        for episode in episodes
     ]
+    if prior is not None:
+        rated += _half_events(episodes, observed_years)
+    total = math.fsum(rate for rate, _ in rated)
+    any_event = -math.expm1(-total * h)
     calm = Scenario(
         "No depeg event",
         math.exp(-total * h),
         kind="historical",
         source=f"{len(episodes)} joint episode(s) seen",
     )
-    return [*scenarios, calm]
+    return [*(attrs.evolve(s, probability=any_event * rate / total) for rate, s in rated), calm]
+
+
+def _half_events(
+    episodes: Iterable[Iterable[DepegEvent]], observed_years: float | Mapping[str, float]
+) -> list[tuple[float, Scenario]]:
+    """Return rate and scenario of half an event of every coin, by symbol."""
+    events = [event for episode in episodes for event in episode]
+    if not events:
+        raise InsufficientDataError(
+            "prior='jeffreys' needs at least one event, whose ratio coins without events take; found none",
+            observed=0,
+            required=1,
+        )
+    ratio = float(np.median([_ratio(event) for event in events]))
+    coins = (
+        set(observed_years)
+        if isinstance(observed_years, Mapping)
+        else {asset.symbol for asset in STABLECOINS} | {event.asset for event in events}
+    )
+    return [
+        (
+            0.5 / _years(observed_years, coin),
+            Scenario(
+                f"Half an event of {coin}",
+                0.0,
+                prices={coin: ratio},
+                source=f"Jeffreys prior: half an event in the years observed, at the median ratio of "
+                f"{len(events)} event(s)",
+            ),
+        )
+        for coin in sorted(coins - {BTC})
+    ]
 
 
 def sample_scenarios(scenarios: Sequence[Scenario], n: int, *, rng: np.random.Generator) -> IntArray:
@@ -295,16 +355,20 @@ def joint_episodes(events: Iterable[DepegEvent], window: timedelta) -> list[list
     return episodes
 
 
-def _years(observed_years: float | Mapping[str, float], event: DepegEvent) -> float:
+def _years(observed_years: float | Mapping[str, float], asset: str, event: DepegEvent | None = None) -> float:
     if not isinstance(observed_years, Mapping):
         return within(observed_years, "observed_years", 0.0, open_low=True)
-    if event.asset not in observed_years:
+    if event is not None and asset not in observed_years:
         raise InsufficientDataError(
-            f"observed_years says nothing of {event.asset}, which has an event at {iso(event.start)}",
-            asset=event.asset,
+            f"observed_years says nothing of {asset}, which has an event at {iso(event.start)}",
+            asset=asset,
             time=event.start,
         )
-    return within(observed_years[event.asset], f"observed_years[{event.asset!r}]", 0.0, open_low=True)
+    return within(observed_years[asset], f"observed_years[{asset!r}]", 0.0, open_low=True)
+
+
+def _ratio(event: DepegEvent) -> float:
+    return 1.0 - event.severity if event.direction == "below" else 1.0 + event.severity
 
 
 def _extreme_ratios(episode: Iterable[DepegEvent]) -> dict[str, float]:
@@ -312,7 +376,4 @@ def _extreme_ratios(episode: Iterable[DepegEvent]) -> dict[str, float]:
     worst: dict[str, DepegEvent] = {}
     for event in sorted(episode, key=lambda event: (-event.severity, event.direction != "below")):
         worst.setdefault(event.asset, event)
-    return {
-        asset: 1.0 - event.severity if event.direction == "below" else 1.0 + event.severity
-        for asset, event in sorted(worst.items())
-    }
+    return {asset: _ratio(event) for asset, event in sorted(worst.items())}

@@ -86,7 +86,7 @@ def stress_test(vault: Vault, scenarios: Sequence[Scenario]) -> StressResult:
 
     Notes
     -----
-    loss = sum of payouts at the scenario's prices - btc_value * btc_change.
+    loss = sum of payouts at the scenario's prices, at most the aggregate limit, - btc_value * btc_change.
 
     Examples
     --------
@@ -101,8 +101,11 @@ def stress_test(vault: Vault, scenarios: Sequence[Scenario]) -> StressResult:
     check_symbols(vault, scenarios)
     payouts = payout_functions(vault)
     levels = scenario_levels(active, list(payouts))
-    losses = np.array([-vault.btc_value * scenario.btc_change for scenario in active]) + 0.0
+    paid = np.zeros(len(active))
     for column, payout in enumerate(payouts.values()):
-        losses += payout(levels[:, column])
+        paid += payout(levels[:, column])
+    if vault.aggregate_limit is not None:
+        paid = np.minimum(paid, vault.aggregate_limit)
+    losses = paid - vault.btc_value * np.array([scenario.btc_change for scenario in active])
     names = pd.Index([scenario.name for scenario in active], name="scenario")
     return StressResult(pd.Series(losses, index=names, name="loss"), vault.capital)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import tonsurance_risk as tr
 from tonsurance_risk.core.scenarios import cumulated_shares
+from tonsurance_risk.errors import InsufficientDataError
 
 MISSION = {  # name: kind, probability, weight, severity, BTC, correlation, volatility, liquidity, first six prices
     "Banking Crisis (SVB)": ("historical", 0.20, 1.5, 3.5, 0.27, -0.3, 2.5, 0.7, None),
@@ -152,6 +153,43 @@ class TestFromEvents:
         assert len(history()) + 1 == len(
             tr.scenarios_from_events(history(), observed_years=1.0, episode_window=timedelta(0))
         )
+
+    @pytest.mark.fault("F131")
+    def test_half_an_event_of_every_coin(self):
+        """Worked by hand: each coin's rate is (k + 1/2) / years, whatever the years of the others."""
+        years = {"USDC": 4.0, "DAI": 4.0, "LUSD": 4.0, "GHO": 2.0, "BTC": 9.0}
+        scenarios = tr.scenarios_from_events(history(), observed_years=years, prior="jeffreys")
+
+        *listed, calm = scenarios
+        halves = {next(iter(s.prices)): s for s in listed if s.kind == "synthetic"}
+        assert ["DAI", "GHO", "LUSD", "USDC"] == list(halves)
+        events = history()
+        ratios = sorted(1 - e.severity if e.direction == "below" else 1 + e.severity for e in events)
+        assert 6 == len(ratios)
+        assert all(pytest.approx((ratios[2] + ratios[3]) / 2) == s.prices[coin] for coin, s in halves.items())
+        total = 3 / 4 + 3 * 0.5 / 4 + 0.5 / 2
+        assert pytest.approx(math.exp(-total)) == calm.probability
+        for coin, k in (("USDC", 2), ("DAI", 1), ("LUSD", 1), ("GHO", 0)):
+            probability = sum(s.probability for s in listed if coin in s.prices)
+            assert pytest.approx((1 - math.exp(-total)) * (k + 0.5) / years[coin] / total) == probability
+        assert all(1.0 == s.weight for s in scenarios)
+        assert "Jeffreys" in halves["GHO"].source
+
+    def test_one_number_of_years_means_the_built_in_coins(self):
+        """And those of the events; without a prior the list is what it was."""
+        without = tr.scenarios_from_events(history(), observed_years=5.0)
+        with_prior = tr.scenarios_from_events(history(), observed_years=5.0, prior="jeffreys")
+
+        assert len(without) + len(tr.STABLECOINS) == len(with_prior)
+        assert 1.0 == pytest.approx(math.fsum(s.probability for s in with_prior))
+        assert [s.name for s in without[:-1]] == [s.name for s in with_prior[: len(without) - 1]]
+
+    def test_a_prior_needs_an_event(self):
+        """Its ratio; and one of these priors."""
+        with pytest.raises(InsufficientDataError, match="at least one event"):
+            tr.scenarios_from_events([], observed_years=1.0, prior="jeffreys")
+        with pytest.raises(ValueError, match="prior must be None or one of"):
+            tr.scenarios_from_events(history(), observed_years=1.0, prior="flat")
 
     @pytest.mark.parametrize(
         ("arguments", "message"),

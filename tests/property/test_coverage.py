@@ -1,0 +1,119 @@
+"""How often 95 % intervals hold the truth: 1,000 repetitions of n = 10,000 for each kind of sampling."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from scipy import integrate, optimize, stats
+
+import tonsurance_risk as tr
+
+KINDS = ["plain", "stratified", "antithetic", "sobol", "importance"]
+LEVELS = (0.95, 0.99)
+REPETITIONS = 1000
+SIGMA = 0.04
+
+
+class Continuous:
+    """One wide cover, two scenarios: the loss is continuous at both levels, and its tail a sum of two normals."""
+
+    lowest = 0.93
+    vault = tr.Vault(1e7, [tr.Policy("P", "USDC", 1e6, 0.98, 0.5)])
+    scenarios = [tr.Scenario("calm", 0.8), tr.Scenario("dip", 0.2, prices={"USDC": 0.95})]
+    volatility = {"USDC": SIGMA}
+
+    def share_above(self, loss):
+        """P(L > loss), by the price at which the loss is paid."""
+        ratio = 0.98 - loss / 1e6 * 0.48
+        return sum(p * stats.norm.cdf(math.log(ratio / level) / SIGMA) for p, level in ((0.8, 1.0), (0.2, 0.95)))
+
+    def truth(self):
+        """VaR by root finding, expected shortfall by quadrature of the tail."""
+        truth = {}
+        for level in LEVELS:
+            quantile = optimize.brentq(lambda x, level=level: self.share_above(x) - (1 - level), 1.0, 9.9e5)
+            excess, _ = integrate.quad(self.share_above, quantile, 1e6)
+            truth["VaR", level], truth["ES", level] = quantile, quantile + excess / (1 - level)
+        return truth
+
+
+class Discrete:
+    """Nothing moves: four losses with known probabilities, VaR 95 inside an atom, VaR 99 at the very end of one."""
+
+    lowest = 0.93
+    vault = tr.Vault(1e7, [tr.Policy("P", "USDC", 1e6, 1.0, 0.5)])
+    scenarios = [
+        tr.Scenario("calm", 0.90),
+        tr.Scenario("small", 0.06, prices={"USDC": 0.95}),
+        tr.Scenario("large", 0.03, prices={"USDC": 0.80}),
+        tr.Scenario("all", 0.01, prices={"USDC": 0.40}),
+    ]
+    volatility = {}
+
+    def truth(self):
+        """By hand: losses 0, 100,000, 400,000 and 1,000,000."""
+        es_95 = (0.01 * 1e6 + 0.03 * 4e5 + 0.01 * 1e5) / 0.05
+        return {("VaR", 0.95): 1e5, ("ES", 0.95): es_95, ("VaR", 0.99): 4e5, ("ES", 0.99): 1e6}
+
+
+class Saturated:
+    """Shocks, and 4 % of the losses are the whole coverage: VaR 99 and its shortfall are that atom."""
+
+    lowest = 0.93
+    vault = tr.Vault(1e7, [tr.Policy("P", "USDC", 1e6, 0.98, 0.9)])
+    scenarios = [
+        tr.Scenario("calm", 0.90),
+        tr.Scenario("dip", 0.06, prices={"USDC": 0.94}),
+        tr.Scenario("crash", 0.04, prices={"USDC": 0.70}),
+    ]
+    volatility = {"USDC": 0.01}
+
+    def truth(self):
+        """VaR 95 is the loss that the dip passes with probability 1/6, since the calm never comes that far."""
+
+        def share_above(loss):
+            ratio = 0.98 - loss / 1e6 * 0.08
+            return 0.06 * stats.norm.cdf(math.log(ratio / 0.94) / 0.01) + 0.9 * stats.norm.cdf(
+                math.log(ratio) / 0.01
+            )
+
+        quantile = optimize.brentq(lambda x: share_above(x) - 0.01, 1.0, 1e6 - 1.0)
+        # Above 1,000,000 there is nothing: the crash and the part of the others beyond the floor are the atom.
+        beyond, _ = integrate.quad(share_above, quantile, 1e6)
+        es_95 = quantile + (beyond + 0.04 * (1e6 - quantile)) / 0.05
+        return {("VaR", 0.95): quantile, ("ES", 0.95): es_95, ("VaR", 0.99): 1e6, ("ES", 0.99): 1e6}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("book", [Continuous(), Discrete(), Saturated()], ids=lambda book: type(book).__name__)
+def test_intervals_cover_the_truth(book, capsys):
+    """In 93 to 97 % of 1,000 repetitions where the loss is continuous, in at least 93 % at atoms.
+
+    The standard error of a coverage of 95 % in 1,000 repetitions is 0.7 %: 93 and 97 are 2.9 of them away, so that
+    sound intervals fail one of the 20 figures of a table in 1 of 13 seeds; seeds are fixed. At the atoms of
+    `Saturated`, VaR 95 and its shortfall are continuous but may cover more.
+    """
+    truth = book.truth()
+    table = {}
+    for kind in KINDS:
+        hits = dict.fromkeys(truth, 0)
+        for seed in range(REPETITIONS):
+            sample = tr.simulate_losses(
+                book.vault, book.scenarios, volatility=book.volatility, n=10_000, seed=seed, sampling=kind
+            )
+            for name, level in truth:
+                measure = sample.value_at_risk if name == "VaR" else sample.expected_shortfall
+                estimate, slack = measure(level), 1e-9 * truth[name, level]
+                hits[name, level] += estimate.low - slack <= truth[name, level] <= estimate.high + slack
+        table[kind] = {key: count / REPETITIONS for key, count in hits.items()}
+    with capsys.disabled():
+        print(f"\n{type(book).__name__}: coverage of 95 % intervals, n = 10,000, {REPETITIONS} repetitions")
+        print("            " + "".join(f"{name} {level:g}".rjust(10) for name, level in truth))
+        for kind, row in table.items():
+            print(f"{kind:12}" + "".join(f"{share:10.3f}" for share in row.values()))
+
+    highest = 0.97 if isinstance(book, Continuous) else 1.0
+    for kind, row in table.items():
+        for key, share in row.items():
+            assert book.lowest <= share <= highest, (kind, key)
