@@ -5,8 +5,8 @@ Usage: python benchmarks/dependence_quality.py [--repetitions N]
 1. Coverage of the 95 % intervals at correlation 0.5: Fisher's and the block bootstrap's, on normal returns, on
    jointly t(3) ones, on AR(1) ones with coefficient 0.5, and on both together.
 2. The regime test at level 5 %, four coins, 60 against 300 days, and 30 against 335 as in the report: its false
-   alarms on normal and t(3) returns whose correlation stays 0.3, on returns that only become five times as loud, and
-   where one more coin was listed 55 days ago; and its power for 0.3 to 0.7.
+   alarms on normal and t(3) returns whose correlation stays 0.3, on returns that only become five times as loud,
+   and where one more coin was listed 55 days ago; and its power for 0.3 to 0.7.
 """
 
 from __future__ import annotations

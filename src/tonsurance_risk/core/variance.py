@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from tonsurance_risk.core.correlation import NORMAL_95
+from tonsurance_risk.core.association import NORMAL_95
 from tonsurance_risk.core.sampling import BLOCK, REPLICATES, Sampling
 from tonsurance_risk.errors import InsufficientDataError
 from tonsurance_risk.model import BoolArray, FloatArray, IntArray
