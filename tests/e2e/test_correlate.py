@@ -85,6 +85,29 @@ class TestOutput:
         assert "baseline window" in document["regime_change_reason"]
         assert "regime change: the baseline window" in correlate(*arguments).out
 
+    def test_a_window_without_prices_and_a_single_coin(self, correlate):
+        """A line each, instead of an empty table."""
+        early = correlate("sample", "--assets", "USDC,DAI", "--as-of", "2024-01-01", "--windows", "1,365").out
+        single = correlate("sample", "--assets", "USDC").out
+
+        assert "1 days: the 1-day window up to 2024-01-01T00:00:00Z holds 1 row(s)" in early
+        assert "30 days: a single coin has no pair" in single
+        assert "no two coins were off peg at once" in single
+
+    def test_an_asset_that_fails_needs_attention(self, correlate, tmp_path):
+        """The others are shown; 1 is the exit code."""
+        times = pd.date_range("2024-01-01", periods=120, freq="D", tz="UTC")
+        for number, coin in enumerate(("USDC", "DAI", "GHO")):
+            values = 1.0 + np.random.default_rng(number).normal(0, 1e-3, 120)
+            rows = [f"{time:%Y-%m-%dT%H:%M:%SZ},{value}\n" for time, value in zip(times, values, strict=True)]
+            (tmp_path / f"{coin}_1d.csv").write_text("timestamp,price\n" + "".join(rows))
+        (tmp_path / "GHO_1d.csv").write_text("timestamp,price\nnonsense\n")
+
+        printed = correlate(str(tmp_path), "--interval", "1d", expect=1).out
+
+        assert "GHO failed: " in printed
+        assert "DAI USDC" in printed
+
     def test_the_same_seed_prints_the_same(self, correlate):
         """And another seed other intervals of the same estimates."""
         one, same, other = (
