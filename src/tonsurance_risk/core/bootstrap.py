@@ -201,7 +201,10 @@ class ResampledCorrelations:
             yield i, j, correlation_of_moments(sums.reshape(len(sums), 6, -1))
 
     def matrices(self) -> FloatArray:
-        """Return whole matrices, (n_resamples, n_assets, n_assets); what is not in a resample is as estimated."""
+        """Return whole matrices, (n_resamples, n_assets, n_assets); what is not in a resample is as estimated.
+
+        They take 8 n_resamples n_assets^2 bytes: 1.6 MB for 14 coins, 8 GB for 1,000.
+        """
         tables = np.repeat(self.correlation[None], len(self.blocks.counts), axis=0)
         for i, j, r in self.chunks():
             tables[:, i, j] = tables[:, j, i] = np.where(np.isnan(r), self.correlation[i, j], r)
