@@ -1,4 +1,4 @@
-"""What every store does, the one in memory and the one in SQLite alike."""
+"""What every store does: in memory, in SQLite and in PostgreSQL alike."""
 
 from __future__ import annotations
 
@@ -44,9 +44,10 @@ def clock() -> SetClock:
     return SetClock()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def store(request, tmp_path: Path, clock: SetClock):
-    url = "memory://" if request.param == "memory" else f"sqlite:///{tmp_path / 'risk.db'}"
+    url = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path / 'risk.db'}"}.get(request.param)
+    url = url or request.getfixturevalue("postgres_url")
     with open_store(url, clock=clock) as opened:
         yield opened
 
