@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, FromClause, exc
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from tonsurance_risk.errors import StorageError, StoreBusyError, StoreUnavailableError
+from tonsurance_risk.ports import JobLock
 from tonsurance_risk.storage.price_rows import AssetPrices, Samples
 
 BUSY_TIMEOUT = timedelta(seconds=5)
@@ -50,6 +51,9 @@ class Database(Protocol):
         self, connection: Connection, prices: FromClause, where: Conditions
     ) -> dict[tuple[str, str], Samples]:
         """Return the samples of a selection by asset and source, without a loop over rows."""
+
+    def lock(self, key: str) -> AbstractContextManager[JobLock]:
+        """Hold a lock for a block; see `Ledger.lock`."""
 
     def before_upgrade(self) -> None:
         """Make what an upgrade that fails may have to go back to."""

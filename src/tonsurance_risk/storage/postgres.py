@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import attrs
 import numpy as np
 from sqlalchemy import (
     URL,
@@ -27,6 +28,7 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.types import BigInteger
 
 from tonsurance_risk.errors import (
+    LockHeldError,
     SettingsError,
     StorageError,
     StoreBusyError,
@@ -197,12 +199,47 @@ class Postgres:
             for asset, source, times, values in connection.execute(joined)
         }
 
+    @contextmanager
+    def lock(self, key: str) -> Iterator[AdvisoryLock]:
+        """Hold an advisory lock on a connection of its own, with which it ends; see `Database.lock`."""
+        number = lock_number(key)
+        with storage_errors(self):
+            # Never from the pool: a connection that goes back to it keeps its locks.
+            own = self.engine.execution_options(isolation_level="AUTOCOMMIT").connect()
+            own.detach()
+        try:
+            with storage_errors(self):
+                if not own.execute(select(func.pg_try_advisory_lock(number))).scalar_one():
+                    raise LockHeldError(f"another run has {key} in the database {self.name}; wait until it ends")
+            yield AdvisoryLock(self, own, key)
+        finally:
+            own.close()
+
     def before_upgrade(self) -> None:
         """Do nothing: a transaction covers every statement of an upgrade."""
 
     def size(self, connection: Connection) -> int:
         """Return the bytes that the server counts; see `Database.size`."""
         return int(connection.execute(select(func.pg_database_size(func.current_database()))).scalar_one())
+
+
+@attrs.frozen
+class AdvisoryLock:
+    """A lock that lives as long as its connection."""
+
+    database: Postgres
+    connection: Connection
+    key: str
+
+    def verify(self) -> None:
+        """Raise a `LockHeldError` if the lock was lost; see `JobLock.verify`."""
+        try:
+            self.connection.exec_driver_sql("SELECT 1")
+        except (exc.SQLAlchemyError, self.database.driver_error) as error:
+            raise LockHeldError(
+                f"the connection that held {self.key} in the database {self.database.name} is gone, "
+                f"and another run may have the lock now"
+            ) from error
 
 
 def lock_number(key: str) -> int:

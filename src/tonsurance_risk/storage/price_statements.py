@@ -16,17 +16,18 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    or_,
     select,
-    true,
     union_all,
+    update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tonsurance_risk.ports import WriteResult
 from tonsurance_risk.storage.columns import UtcTime
 from tonsurance_risk.storage.database import Database
-from tonsurance_risk.storage.price_rows import AssetPrices
-from tonsurance_risk.storage.schema import MARKS, price_history, price_revision, staged_prices
+from tonsurance_risk.storage.price_rows import MARKS, AssetPrices
+from tonsurance_risk.storage.schema import price_history, price_revision, staged_prices
 
 _KEY = ("asset", "source", "step", "time")
 _COLUMNS = (*_KEY, "price")
@@ -49,9 +50,44 @@ def save(
     if changed:
         _keep_revisions(connection, source, step, recorded_at)
     if changed or known < staged:
-        _upsert(connection, source, step, recorded_at)
+        _upsert(connection, source, step, recorded_at, known=known)
     staged_prices.drop(connection)
     return WriteResult(new=staged - known, changed=changed, unchanged=known - changed)
+
+
+def save_marks(
+    database: Database,
+    connection: Connection,
+    name: str,
+    columns: Iterable[AssetPrices],
+    source: str,
+    step: str,
+) -> WriteResult:
+    """Store what is known of prices; see `PriceStore.save_marks`. What is staged as a price is the mark."""
+    mark, given = price_history.c[name], staged_prices.c.price
+    staged_prices.create(connection)
+    staged = database.put_staged(connection, columns)
+    compared = (
+        select(
+            func.count(),
+            func.coalesce(func.sum(case((mark.is_(None), 1), else_=0)), 0),
+            func.coalesce(func.sum(case((mark != given, 1), else_=0)), 0),
+        )
+        .select_from(staged_prices)
+        .join(price_history, _same_key(source, step))
+    )
+    there, new, changed = (int(count) for count in connection.execute(compared).one())
+    if new or changed:
+        differs = or_(mark.is_(None), mark != given)
+        connection.execute(update(price_history).values({name: given}).where(_same_key(source, step), differs))
+    staged_prices.drop(connection)
+    return WriteResult(new, changed, there - new - changed, rejected=staged - there)
+
+
+def marked(name: str) -> FromClause:
+    """Return the prices that have this mark as a table, the mark in the place of the price."""
+    columns = (*(price_history.c[part] for part in _KEY), price_history.c[name].label("price"))
+    return select(*columns).where(price_history.c[name].is_not(None)).subquery()
 
 
 def known(known_at: pd.Timestamp | None) -> FromClause:
@@ -109,16 +145,26 @@ def _keep_revisions(connection: Connection, source: str, step: str, recorded_at:
     connection.execute(insert(price_revision).from_select([*names, "replaced_at"], replaced))
 
 
-def _upsert(connection: Connection, source: str, step: str, recorded_at: pd.Timestamp) -> None:
-    rows = select(
+def _upsert(connection: Connection, source: str, step: str, recorded_at: pd.Timestamp, *, known: int) -> None:
+    values = [
         staged_prices.c.asset,
         literal(source),
         literal(step),
         staged_prices.c.time,
         staged_prices.c.price,
         literal(recorded_at, UtcTime),
-    ).where(true())  # Without WHERE the ON of ON CONFLICT would read as that of a join.
-    statement = _UPSERT[connection.dialect.name](price_history).from_select([*_COLUMNS, "recorded_at"], rows)
+    ]
+    columns = [*_COLUMNS, "recorded_at"]
+    if not known:
+        # Looking out for conflicts that cannot be takes as long again as inserting.
+        connection.execute(insert(price_history).from_select(columns, select(*values)))
+        return
+    rows = (
+        select(*values)
+        .outerjoin(price_history, _same_key(source, step))
+        .where(or_(price_history.c.price.is_(None), price_history.c.price != staged_prices.c.price))
+    )
+    statement = _UPSERT[connection.dialect.name](price_history).from_select(columns, rows)
     connection.execute(
         statement.on_conflict_do_update(
             index_elements=_KEY,
@@ -127,6 +173,5 @@ def _upsert(connection: Connection, source: str, step: str, recorded_at: pd.Time
                 "recorded_at": _later(recorded_at),
                 **dict.fromkeys(MARKS),  # they were about the old price
             },
-            where=price_history.c.price != statement.excluded.price,
         )
     )

@@ -44,9 +44,6 @@ schema_version = Table(
 """Kept by alembic. Version 2 had its number in another table, `FIRST_VERSION_TABLE`."""
 FIRST_VERSION_TABLE = "tonsurance_schema"
 
-MARKS = ("quality", "outlier", "volatility_1h", "volume")
-"""What is known of a price beside itself; null where nobody has said, and again once the price changed."""
-
 price_history = Table(
     "price_history",
     metadata,

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+import attrs
 import pandas as pd
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, insert, select
 
 from tonsurance_risk.core.correlation import CorrelationMatrix
 from tonsurance_risk.model import DepegEvent, Scenario, text, whole, within
-from tonsurance_risk.ports import WriteResult
+from tonsurance_risk.ports import ScenarioBacktest, WriteResult
 from tonsurance_risk.storage.correlation_rows import (
     asset_rows,
     matrix_key,
@@ -21,6 +22,14 @@ from tonsurance_risk.storage.correlation_rows import (
 )
 from tonsurance_risk.storage.event_rows import event_of, event_order, event_row, stored_form, superseded
 from tonsurance_risk.storage.instants import at_or_before
+from tonsurance_risk.storage.job_rows import (
+    alert_rows,
+    backtest_of,
+    backtest_rows,
+    scenario_event_frame,
+    scenario_event_rows,
+    unknown_scenario,
+)
 from tonsurance_risk.storage.records import (
     Row,
     decoded,
@@ -42,8 +51,11 @@ from tonsurance_risk.storage.schema import (
     risk_reports,
     risk_snapshots,
     run_inputs,
+    scenario_backtest_results,
+    scenario_events,
     stress_scenarios,
 )
+from tonsurance_risk.storage.sql_jobs import put_alerts
 from tonsurance_risk.storage.sql_part import SqlPart, equal, inside, put, replace
 
 
@@ -115,19 +127,57 @@ class SqlResults(SqlPart):
 
         return self._read(work)
 
-    def save_scenarios(self, scenarios: Iterable[Scenario]) -> WriteResult:
+    def save_scenarios(
+        self,
+        scenarios: Iterable[Scenario],
+        *,
+        only_new: bool = False,
+        events: Mapping[str, Iterable[DepegEvent]] | None = None,
+    ) -> WriteResult:
         """Store scenarios; see `ResultStore.save_scenarios`."""
         self._refuse_closed()
-        rows = scenario_rows(scenarios)
+        rows, origins = scenario_rows(scenarios), scenario_event_rows(events)
         places = select(stress_scenarios.c.name, stress_scenarios.c.position)
 
         def work(connection: Connection) -> WriteResult:
             position = {row.name: row.position for row in connection.execute(places)}
-            for row in rows:
+            kept = set(position) if only_new else set()
+            given = [row for row in rows if row["name"] not in kept]
+            for row in given:
                 row["position"] = position.setdefault(row["name"], max(position.values(), default=-1) + 1)
-            return put(connection, stress_scenarios, rows)
+            result = put(connection, stress_scenarios, given)
+            for name in origins.keys() & {row["name"] for row in given}:
+                replace(connection, scenario_events, {"scenario": name}, origins[name])
+            return attrs.evolve(result, unchanged=result.unchanged + len(rows) - len(given))
 
         return self._write(work)
+
+    def load_scenario_events(self, name: str) -> pd.DataFrame:
+        """Return what a scenario was calibrated from; see `ResultStore.load_scenario_events`."""
+        named = select(scenario_events).where(scenario_events.c.scenario == text(name, "name"))
+        return scenario_event_frame(self._rows(named))
+
+    def save_backtests(self, backtests: Iterable[ScenarioBacktest], *, source: str, step: str) -> WriteResult:
+        """Store predicted against actual losses; see `ResultStore.save_backtests`."""
+        self._refuse_closed()
+        rows = backtest_rows(backtests, source, step)
+
+        def work(connection: Connection) -> WriteResult:
+            names = set(connection.scalars(select(stress_scenarios.c.name)))
+            for row in rows:
+                if row["scenario"] not in names:
+                    raise unknown_scenario(row["scenario"])
+            return put(connection, scenario_backtest_results, rows, ignored=["evaluated_at"])
+
+        return self._write(work)
+
+    def load_backtests(self, *, source: str, step: str) -> list[ScenarioBacktest]:
+        """Return predicted against actual losses; see `ResultStore.load_backtests`."""
+        results = scenario_backtest_results
+        key = {"source": text(source, "source"), "step": text(step, "step")}
+        found = select(results).where(*equal(results, key))
+        in_order = found.order_by(results.c.start, results.c.scenario, results.c.vault_sha256)
+        return [backtest_of(row) for row in self._rows(in_order)]
 
     def load_scenarios(self, *, min_probability: float = 0.0) -> list[Scenario]:
         """Return scenarios; see `ResultStore.load_scenarios`."""
@@ -140,7 +190,15 @@ class SqlResults(SqlPart):
         """Store report documents; see `ResultStore.save_reports`."""
         self._refuse_closed()
         rows = report_rows(documents, source, step)
-        return self._write(lambda connection: put(connection, risk_reports, rows))
+        alerts = [(row, alert_rows(row)) for row in rows]
+
+        def work(connection: Connection) -> WriteResult:
+            result = put(connection, risk_reports, rows)
+            for row, given in alerts:
+                put_alerts(connection, row, given)
+            return result
+
+        return self._write(work)
 
     def load_reports(
         self,

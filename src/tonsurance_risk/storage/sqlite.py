@@ -24,6 +24,7 @@ from sqlalchemy import (
 from tonsurance_risk.errors import StorageError, StoreBusyError, StoreCorruptError
 from tonsurance_risk.storage import database
 from tonsurance_risk.storage.database import Conditions, storage_errors
+from tonsurance_risk.storage.leases import Lease
 from tonsurance_risk.storage.price_rows import AssetPrices, Samples
 from tonsurance_risk.storage.schema import VERSION, staged_prices
 from tonsurance_risk.storage.setup import RESTORE, prepare
@@ -117,6 +118,13 @@ class SqliteFile:
             rows = np.array(connection.execute(of_asset).cursor.fetchall(), dtype=_SAMPLE)
             samples[asset, source] = (rows["microseconds"], rows["price"])
         return samples
+
+    @contextmanager
+    def lock(self, key: str) -> Iterator[Lease]:
+        """Hold a lease; see `Lease`."""
+        lease = Lease(self, key)
+        with lease.held():
+            yield lease
 
     def before_upgrade(self) -> None:
         """Copy the file, with all commits of its log, to a name beside it."""
