@@ -9,7 +9,6 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -55,30 +54,46 @@ def _started(folder: Path):
 
 
 @pytest.fixture(scope="session")
-def _new_database(postgres_server: str) -> Iterator[Callable[[], str]]:
+def _databases(postgres_server: str) -> Iterator[Callable[[int], str]]:
+    """Give the URL of a database by its number, with nothing in it and nobody connected to it.
+
+    Emptying one takes a few milliseconds; making or dropping one waits for a checkpoint.
+    """
     import psycopg
     from sqlalchemy import make_url
 
-    made = []
-    numbers = count()
-    with closing(psycopg.connect(postgres_server, autocommit=True)) as connection:
+    made = set()
+    with closing(psycopg.connect(postgres_server, autocommit=True)) as server:
         # Where the server knows a locale with "a" before "B", code points must win all the same.
-        known = connection.execute("SELECT collname FROM pg_collation WHERE collname = 'en-US-x-icu'").fetchall()
+        known = server.execute("SELECT 1 FROM pg_collation WHERE collname = 'en-US-x-icu'").fetchall()
         locale = "LOCALE_PROVIDER icu ICU_LOCALE 'en-US'" if known else ""
 
-        def make() -> str:
-            name = f"test_{os.getpid()}_{next(numbers)}"
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8' {locale}")
-            made.append(name)
+        def empty(number: int) -> str:
+            name = f"test_{os.getpid()}_{number}"
             url = make_url(postgres_server).set(drivername="postgresql+psycopg", database=name)
+            if name not in made:
+                server.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8' {locale}")
+                made.add(name)
+                return url.render_as_string(hide_password=False)
+            server.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+            plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
+            with closing(psycopg.connect(plain, autocommit=True)) as connection:
+                connection.execute("DROP SCHEMA public CASCADE")
+                connection.execute("CREATE SCHEMA public")
             return url.render_as_string(hide_password=False)
 
-        yield make
+        yield empty
         for name in made:
-            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+            server.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
 @pytest.fixture
-def postgres_url(_new_database: Callable[[], str]) -> str:
-    """URL of a new, empty database."""
-    return _new_database()
+def postgres_url(_databases: Callable[[int], str]) -> str:
+    """URL of an empty database."""
+    return _databases(0)
+
+
+@pytest.fixture
+def other_postgres_url(_databases: Callable[[int], str]) -> str:
+    """URL of another one."""
+    return _databases(1)

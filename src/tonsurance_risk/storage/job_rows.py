@@ -112,8 +112,11 @@ def scenario_event_rows(events: Mapping[str, Iterable[Any]] | None) -> dict[str,
     """Return the rows of what scenarios were calibrated from, by the name of the scenario."""
     kept = {}
     for name, given in (events or {}).items():
-        rows = [{column: getattr(stored_form(event), column) for column in EVENT_COLUMNS} for event in given]
-        kept[storable(name, "name of a scenario")] = rows
+        # Whoever detected an event by whatever rule: the last one of an asset, direction and start counts.
+        rows = {(e.asset, e.direction, e.start): e for e in map(stored_form, given)}
+        kept[storable(name, "name of a scenario")] = [
+            {column: getattr(event, column) for column in EVENT_COLUMNS} for event in rows.values()
+        ]
     return kept
 
 
