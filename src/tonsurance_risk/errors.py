@@ -21,6 +21,7 @@
     ├── StorageError
     │   ├── SchemaVersionError       (RuntimeError)    the database is older or newer than the code
     │   ├── StoreBusyError           (TimeoutError)    another process holds the database
+    │   ├── StoreUnavailableError    (ConnectionError) the database server does not answer
     │   ├── StoreCorruptError        (ValueError)      the file is not a sound database
     │   └── LockHeldError            (RuntimeError)    another run holds the lock
     └── SettingsError                (ValueError)      a setting that cannot be used
@@ -139,6 +140,10 @@ class SchemaVersionError(StorageError, RuntimeError):
 
 class StoreBusyError(StorageError, TimeoutError):
     """Another process holds the database."""
+
+
+class StoreUnavailableError(StorageError, ConnectionError):
+    """The database server does not answer, does not let us in, or takes no writes."""
 
 
 class StoreCorruptError(StorageError, ValueError):

@@ -9,9 +9,10 @@ wrong argument) come out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import attrs
 import pandas as pd
@@ -43,6 +44,70 @@ class WriteResult:
     changed: int
     unchanged: int
     rejected: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class ScenarioBacktest:
+    """What a scenario said that an event would cost a vault, and what the vault paid.
+
+    Parameters
+    ----------
+    scenario : str
+        Its name.
+    vault_sha256 : str
+        Of the vault's canonical JSON.
+    start, end : Timestamp
+        Of the event that was replayed.
+    predicted_loss, actual_loss : float
+        [USD]
+    evaluated_at : Timestamp
+        When it was computed; two that differ in it alone are the same.
+    """
+
+    scenario: str
+    vault_sha256: str
+    start: pd.Timestamp
+    end: pd.Timestamp
+    predicted_loss: float
+    actual_loss: float
+    evaluated_at: pd.Timestamp
+
+
+@attrs.frozen(kw_only=True)
+class JobStatus:
+    """What is known of a job and logical date."""
+
+    job: str
+    logical_date: pd.Timestamp
+    status: Literal["running", "done", "failed"]
+    attempts: int
+    started_at: pd.Timestamp
+    ended_at: pd.Timestamp | None
+    message: str
+
+
+@attrs.frozen(kw_only=True)
+class StoredAlert:
+    """An alert of a stored report.
+
+    Parameters
+    ----------
+    source, step, as_of
+        Of the report.
+    alert_sha256 : str
+        Of the alert's canonical JSON: the same alert of a report written again is the same.
+    alert : dict
+        As it is in the report.
+    delivered_at : Timestamp or None
+        When it was delivered.
+    """
+
+    source: str
+    step: str
+    as_of: pd.Timestamp
+    alert_sha256: str
+    alert: dict[str, Any]
+    delivered_at: pd.Timestamp | None
 
 
 @runtime_checkable
@@ -126,6 +191,53 @@ class PriceStore(Protocol):
     def price_sources(self, *, step: str = "1h") -> list[str]:
         """Return the sources that have prices of this step, sorted."""
 
+    def save_marks(self, name: str, values: pd.DataFrame, *, source: str, step: str) -> WriteResult:
+        """Store what is known of stored prices beside themselves.
+
+        Parameters
+        ----------
+        name : {"quality", "outlier", "volatility_1h", "volume"}
+            Quality in [0, 1]; outlier 0 or 1; the standard deviation of log returns within the hour; volume.
+            The store fills in "volatility_1h" itself where the step is 5 minutes or shorter.
+        values : DataFrame
+            Wide, as the prices are; NaN says nothing. One without a stored price counts as rejected.
+        source, step : str
+            Of the prices.
+
+        Notes
+        -----
+        A price that changes later loses its marks: they were about the old one.
+        """
+
+    def load_marks(
+        self,
+        name: str,
+        assets: Iterable[str] | None = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        *,
+        step: str = "1h",
+        source: str | None = None,
+    ) -> pd.DataFrame:
+        """Return a wide frame of one mark; arguments as in `load_prices`, only marked samples are there."""
+
+    def save_rejects(self, rejects: pd.DataFrame, *, source: str, step: str) -> WriteResult:
+        """Keep samples that could not be used, by (asset, time, reason); nothing is thrown away silently.
+
+        `rejects` has the columns asset, time, reason, raw (what was there, as text) and detail. Texts are cut to
+        500 letters.
+        """
+
+    def load_rejects(
+        self,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        *,
+        source: str,
+        step: str,
+    ) -> pd.DataFrame:
+        """Return the rejects in ``[start, end)`` by (time, asset, reason), in the form that they were saved."""
+
 
 class ResultStore(Protocol):
     """Keeps what was computed: events, correlations, scenarios, reports, snapshots, inputs of runs."""
@@ -160,14 +272,46 @@ class ResultStore(Protocol):
     ) -> CorrelationMatrix | None:
         """Return the newest matrix of a window, at or before `as_of`; None when there is none."""
 
-    def save_scenarios(self, scenarios: Iterable[Scenario]) -> WriteResult:
-        """Store scenarios by name; one of the same name is replaced in its place."""
+    def save_scenarios(
+        self,
+        scenarios: Iterable[Scenario],
+        *,
+        only_new: bool = False,
+        events: Mapping[str, Iterable[DepegEvent]] | None = None,
+    ) -> WriteResult:
+        """Store scenarios by name; one of the same name is replaced in its place.
+
+        Parameters
+        ----------
+        scenarios : iterable of Scenario
+            Stored one after another.
+        only_new : bool
+            Whether a name that is there keeps what it has, an analyst's edit for example.
+        events : mapping of iterable of DepegEvent by name, optional
+            What scenarios that are stored here were calibrated from; replaces what was kept of them before.
+        """
+
+    def load_scenario_events(self, name: str) -> pd.DataFrame:
+        """Return what a scenario was calibrated from: asset, direction, start, end, source, severity."""
+
+    def save_backtests(self, backtests: Iterable[ScenarioBacktest], *, source: str, step: str) -> WriteResult:
+        """Store predicted against actual losses by (source, step, scenario, vault).
+
+        A scenario that is not stored is a `LookupError`.
+        """
+
+    def load_backtests(self, *, source: str, step: str) -> list[ScenarioBacktest]:
+        """Return predicted against actual losses by (start, scenario)."""
 
     def load_scenarios(self, *, min_probability: float = 0.0) -> list[Scenario]:
         """Return the scenarios of at least that probability, in the order in which they were first saved."""
 
     def save_reports(self, documents: Iterable[Mapping[str, Any]], *, source: str, step: str) -> WriteResult:
-        """Store report documents by (source, step, document["as_of"])."""
+        """Store report documents by (source, step, document["as_of"]), and their alerts with them.
+
+        The alerts of ``document["risk_alerts"]`` are in the outbox once the report is stored, not before. A report
+        written again takes back those that it no longer has, unless they were delivered.
+        """
 
     def load_reports(
         self,
@@ -202,7 +346,48 @@ class ResultStore(Protocol):
         """Return the inputs of that hash; an unknown hash is a `LookupError`."""
 
 
-class Store(PriceStore, ResultStore, Protocol):
+class Ledger(Protocol):
+    """Knows which job ran for which logical date, and lets one at a time run."""
+
+    def begin_job(self, job: str, logical_date: datetime) -> JobStatus:
+        """Write down that a job begins, for the first time or again, and return its row."""
+
+    def end_job(self, job: str, logical_date: datetime, *, error: str | None = None) -> JobStatus:
+        """Write down that a job that had begun is done, or failed with `error`, and return its row.
+
+        One that did not begin is a `LookupError`.
+        """
+
+    def load_jobs(
+        self, job: str | None = None, start: datetime | None = None, end: datetime | None = None
+    ) -> list[JobStatus]:
+        """Return the rows of logical dates in ``[start, end)`` by (logical_date, job)."""
+
+    def lock(self, job: str, logical_date: datetime) -> AbstractContextManager[JobLock]:
+        """Hold the lock of a job and date for a block; a `LockHeldError` at once where another run has it.
+
+        It is free again when the block ends, and when the process dies.
+        """
+
+
+class JobLock(Protocol):
+    """A lock that is held."""
+
+    def verify(self) -> None:
+        """Raise a `LockHeldError` if the lock was lost; call it before what must not be done twice."""
+
+
+class Outbox(Protocol):
+    """Alerts that came with reports, until they are delivered."""
+
+    def load_alerts(self, *, delivered: bool | None = None) -> list[StoredAlert]:
+        """Return alerts by (as_of, source, step, place in the report); with `delivered` only such."""
+
+    def mark_delivered(self, alerts: Iterable[StoredAlert]) -> int:
+        """Write down that alerts were delivered now, and return how many had not been before."""
+
+
+class Store(PriceStore, ResultStore, Ledger, Outbox, Protocol):
     """All that the runner keeps, in one place; a context manager that closes on leaving."""
 
     def close(self) -> None:

@@ -83,7 +83,8 @@ def test_core_has_no_effects(path):
         ("typer", ("cli.py",)),
         ("rich", ("cli.py", "reporting")),
         ("matplotlib", ("plots.py", "reporting")),
-        ("hypothesis", ()),
+        ("hypothesis", ("testing",)),
+        ("pytest", ("testing",)),
     ],
 )
 def test_packages_stay_in_their_place(package, allowed):

@@ -10,20 +10,16 @@ import sys
 import threading
 import time
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import attrs
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from tonsurance_risk.core.correlation import CorrelationMatrix
 from tonsurance_risk.errors import (
-    SchemaVersionError,
     SettingsError,
     StorageError,
     StoreBusyError,
@@ -31,7 +27,7 @@ from tonsurance_risk.errors import (
 )
 from tonsurance_risk.model import DepegEvent, Scenario
 from tonsurance_risk.ports import Store, WriteResult
-from tonsurance_risk.storage import MemoryStore, SqlStore, open_store, sqlite
+from tonsurance_risk.storage import MemoryStore, SqlStore, database, open_store
 from tonsurance_risk.storage.schema import VERSION, historical_depegs
 
 NOON = pd.Timestamp("2023-03-11 12:00", tz="UTC")
@@ -101,7 +97,6 @@ class TestUrls:
     @pytest.mark.parametrize(
         "url",
         [
-            "postgresql+psycopg://me:hunter2@host/db",
             "mysql://hunter2",
             "//me:hunter2@host",
             "hunter2",
@@ -144,10 +139,10 @@ class TestOpening:
         path.touch()
         with opened(path) as store:
             assert store.load_prices().empty
-        assert execute(path, "SELECT version FROM tonsurance_schema") == [(VERSION,)]
+        assert execute(path, "SELECT version_num FROM tonsurance_version") == [(str(VERSION),)]
 
     def test_settings_of_the_database(self, path: Path) -> None:
-        with opened(path) as store, store._reading() as connection:
+        with opened(path) as store, store.database.begun(writes=False) as connection:
             settings_found = [
                 connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
                 for name in ("journal_mode", "foreign_keys", "busy_timeout")
@@ -210,18 +205,6 @@ class TestOpening:
             opened(path)
         assert path.read_bytes() == content
 
-    @pytest.mark.fault("F081")
-    @pytest.mark.parametrize("version", [0, 1, 17])
-    @pytest.mark.parametrize("migrate", [False, True])
-    def test_another_schema_version(self, path: Path, version: int, migrate: bool) -> None:
-        opened(path).close()
-        execute(path, f"UPDATE tonsurance_schema SET version = {version}")
-        content = path.read_bytes()
-        with pytest.raises(SchemaVersionError, match=rf"\b{version}\b.*\b{VERSION}\b") as refused:
-            open_store(f"sqlite:///{path}", migrate=migrate)
-        assert (refused.value.observed, refused.value.required) == (version, VERSION)
-        assert path.read_bytes() == content
-
     def test_a_table_lost(self, path: Path) -> None:
         opened(path).close()
         execute(path, "DROP TABLE risk_reports")
@@ -230,7 +213,7 @@ class TestOpening:
 
     def test_the_version_lost(self, path: Path) -> None:
         opened(path).close()
-        execute(path, "DELETE FROM tonsurance_schema")
+        execute(path, "DELETE FROM tonsurance_version")
         with pytest.raises(StoreCorruptError, match="lost its schema version"):
             opened(path)
 
@@ -267,7 +250,7 @@ class TestOpening:
 class TestErrors:
     @pytest.mark.fault("F072")
     def test_a_locked_database(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", timedelta(seconds=0.2))
+        monkeypatch.setattr(database, "BUSY_TIMEOUT", timedelta(seconds=0.2))
         with opened(path) as store, closing(sqlite3.connect(path, isolation_level=None)) as other:
             store.save_prices(hours(1.0), **KEY)
             other.execute("BEGIN IMMEDIATE")
@@ -299,7 +282,7 @@ class TestErrors:
             release.join()
 
     def test_a_new_database_that_another_process_holds(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", timedelta(seconds=0.2))
+        monkeypatch.setattr(database, "BUSY_TIMEOUT", timedelta(seconds=0.2))
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN EXCLUSIVE")
             with pytest.raises(StoreBusyError):
@@ -402,7 +385,7 @@ class TestTheDatabaseRefuses:
             "UPDATE asset_correlations SET asset_1 = 'B', asset_2 = 'A'",
             "UPDATE asset_correlations SET asset_1 = asset_2",
             "UPDATE risk_snapshots SET var_95 = 9e999",
-            "INSERT INTO tonsurance_schema VALUES (2, 1)",
+            "INSERT INTO tonsurance_version VALUES (NULL)",
         ],
     )
     def test_what_breaks_a_rule(self, path: Path, statement: str) -> None:
@@ -521,173 +504,6 @@ def test_a_large_write_is_one_transaction(path: Path) -> None:
             watcher.join()
         assert len(reader.load_prices(step="1m")) == 120_000
     assert seen <= {0, 120_000}
-
-
-class Clock:
-    """A clock that shows what it is set to."""
-
-    time = datetime(2024, 1, 1, tzinfo=UTC)
-
-    def now(self) -> datetime:
-        return self.time
-
-
-symbols = st.sampled_from(["USDC", "ä", "it's"])
-sources = st.sampled_from(["one", "two"])
-steps = st.sampled_from(["1h", "1d"])
-places = st.integers(0, 4)
-prices = st.sampled_from([0.5, 0.9, 1.0, 1.1, float("nan")])
-bounds = st.none() | places.map(lambda place: NOON + place * HOUR)
-rates = st.sampled_from([0.0, 0.25, 0.5, 1.0])
-
-
-class SameAsMemory(RuleBasedStateMachine):
-    """Whatever is written and read in whatever order, a file and memory give the same."""
-
-    @initialize()
-    def start(self) -> None:
-        self.folder = Path(self.make_folder())
-        self.clock = Clock()
-        self.stores = (
-            open_store("memory://", clock=self.clock),
-            open_store(f"sqlite:///{self.folder / 'risk.db'}", clock=self.clock),
-        )
-
-    def teardown(self) -> None:
-        if hasattr(self, "stores"):
-            self.stores[1].close()
-            shutil.rmtree(self.folder)
-
-    def both(self, use) -> None:
-        results = []
-        for store in self.stores:
-            try:
-                results.append(use(store))
-            except ValueError as error:
-                results.append((type(error), str(error)))
-        memory, file = results
-        if isinstance(memory, pd.DataFrame):
-            pd.testing.assert_frame_equal(memory, file, check_exact=True)
-        else:
-            assert memory == file
-
-    @rule(hours=st.integers(-3, 5))
-    def set_clock(self, hours: int) -> None:
-        self.clock.time += hours * HOUR
-
-    @rule(
-        columns=st.dictionaries(symbols, st.lists(prices, min_size=3, max_size=3), max_size=3),
-        first=places,
-        source=sources,
-        step=steps,
-    )
-    def save_prices(self, columns: dict, first: int, source: str, step: str) -> None:
-        index = pd.date_range(NOON + first * HOUR, periods=3, freq="h")
-        frame = pd.DataFrame(columns, index=index, dtype=float)
-        self.both(lambda store: store.save_prices(frame, source=source, step=step))
-
-    @rule(
-        assets=st.none() | st.lists(symbols, unique=True),
-        start=bounds,
-        end=bounds,
-        step=steps,
-        source=st.none() | sources,
-        ago=st.none() | st.integers(-3, 12),
-    )
-    def load_prices(self, assets, start, end, step, source, ago) -> None:
-        known_at = None if ago is None else self.clock.time - ago * HOUR
-        self.both(lambda store: store.load_prices(assets, start, end, step=step, source=source, known_at=known_at))
-
-    @rule(
-        given=st.lists(
-            st.builds(
-                lambda asset, first, length, source, direction, gap: depeg(
-                    asset=asset,
-                    start=NOON + first * HOUR,
-                    end=NOON + (first + length) * HOUR,
-                    source=source,
-                    direction=direction,
-                    max_gap=gap,
-                ),
-                symbols,
-                st.integers(0, 12),
-                st.integers(0, 3),
-                st.none() | sources,
-                st.sampled_from(["below", "above"]),
-                st.none() | st.just(HOUR),
-            ),
-            max_size=4,
-        )
-    )
-    def save_events(self, given: list) -> None:
-        self.both(lambda store: store.save_events(given))
-
-    @rule(
-        assets=st.none() | st.lists(symbols, unique=True),
-        start=bounds,
-        end=bounds,
-        source=st.none() | sources,
-    )
-    def load_events(self, assets, start, end, source) -> None:
-        self.both(lambda store: store.load_events(assets, start, end, source=source))
-
-    @rule(
-        assets=st.lists(symbols, min_size=1, max_size=4, unique=True),
-        r=rates,
-        place=places,
-        days=st.sampled_from([30, 90]),
-        source=sources,
-    )
-    def save_correlations(self, assets, r, place, days, source) -> None:
-        n = len(assets)
-        values = np.full((n, n), r)
-        np.fill_diagonal(values, 1.0)
-        matrix = CorrelationMatrix(
-            assets, values, np.full((n, n), place), ~np.eye(n, dtype=bool), days, NOON + place * HOUR
-        )
-        self.both(lambda store: store.save_correlations([matrix], source=source, step="1h"))
-
-    @rule(days=st.sampled_from([30, 90]), source=sources, as_of=bounds)
-    def load_correlations(self, days, source, as_of) -> None:
-        self.both(lambda store: store.load_correlations(window_days=days, source=source, step="1h", as_of=as_of))
-
-    @rule(given=st.lists(st.builds(Scenario, symbols, rates, btc_change=rates), max_size=3), least=rates)
-    def scenarios(self, given, least) -> None:
-        self.both(lambda store: store.save_scenarios(given))
-        self.both(lambda store: store.load_scenarios(min_probability=least))
-
-    @rule(place=places, value=rates, source=sources, step=steps, start=bounds, end=bounds)
-    def reports(self, place, value, source, step, start, end) -> None:
-        document = {"as_of": (NOON + place * HOUR).isoformat(), "value": value}
-        self.both(lambda store: store.save_reports([document], source=source, step=step))
-        self.both(lambda store: store.load_reports(start, end, source=source))
-        self.both(lambda store: store.load_reports(start, end, step=step))
-
-    @rule(place=places, value=rates, source=sources, start=bounds, end=bounds)
-    def snapshots(self, place, value, source, start, end) -> None:
-        index = pd.date_range(NOON + place * HOUR, periods=2, freq="h")
-        frame = pd.DataFrame({"var_95": value, "capital": 10.0, "coverage": 5.0}, index=index)
-        self.both(lambda store: store.save_snapshots(frame, source=source, step="1h"))
-        self.both(lambda store: store.load_snapshots(start, end, source=source, step="1h"))
-
-    @rule(value=rates)
-    def run_inputs(self, value) -> None:
-        self.both(lambda store: store.save_run_inputs({"value": value}))
-
-    @rule()
-    def open_again(self) -> None:
-        self.stores[1].close()
-        file = open_store(f"sqlite:///{self.folder / 'risk.db'}", clock=self.clock)
-        self.stores = (self.stores[0], file)
-
-
-def test_a_file_gives_the_same_as_memory(tmp_path_factory: pytest.TempPathFactory) -> None:
-    class Machine(SameAsMemory):
-        @staticmethod
-        def make_folder() -> Path:
-            return tmp_path_factory.mktemp("store")
-
-    run_state_machine_as_test(Machine, settings=settings(max_examples=40, stateful_step_count=30, deadline=None))
 
 
 def test_the_view_of_the_latest_correlations(path: Path) -> None:

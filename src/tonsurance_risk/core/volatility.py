@@ -97,3 +97,27 @@ def _enough(observations: FloatArray, asset: str) -> FloatArray:
             required=LEAST_OBSERVATIONS,
         )
     return observations
+
+
+def volatility_within_hour(prices: pd.Series) -> pd.Series:
+    """Return, at each sample, the standard deviation of the log returns within its hour.
+
+    Parameters
+    ----------
+    prices : Series of shape (n_times,)
+        Of one asset [USD], without NaN, strictly increasing UTC index.
+
+    Returns
+    -------
+    Series of float
+        The same for all samples of a clock hour, which holds its first instant; NaN where the hour has fewer than
+        three samples, for one return has no deviation.
+
+    Notes
+    -----
+    Returns are ln(P_t / P_s) between neighbours of the same hour; the deviation has n - 1 in its denominator. It
+    is not scaled to another horizon.
+    """
+    hours = prices.index.floor("h")  # type: ignore[attr-defined]
+    returns = np.log(prices).groupby(hours).diff()
+    return cast("pd.Series", returns.groupby(hours).transform("std"))

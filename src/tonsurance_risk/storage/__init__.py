@@ -7,19 +7,26 @@ from pathlib import Path
 
 from tonsurance_risk.errors import SettingsError
 from tonsurance_risk.ports import Clock, PriceStore, ResultStore, Store, SystemClock
+from tonsurance_risk.storage.database import Database
 from tonsurance_risk.storage.memory import MemoryStore
+from tonsurance_risk.storage.postgres import Postgres
 from tonsurance_risk.storage.sql import SqlStore
+from tonsurance_risk.storage.sqlite import SqliteFile
 
-__all__ = ["MemoryStore", "PriceStore", "ResultStore", "SqlStore", "Store", "open_store"]
+__all__ = ["MemoryStore", "PriceStore", "ResultStore", "SqlStore", "Store", "open_database", "open_store"]
 
 _SQLITE = "sqlite:///"
-_ACCEPTED = "accepted are sqlite:///FILE (an absolute path: sqlite:////FOLDER/FILE) and memory://"
+_POSTGRES = ("postgresql://", "postgresql+psycopg://")
+_ACCEPTED = (
+    "accepted are sqlite:///FILE (an absolute path: sqlite:////FOLDER/FILE), "
+    "postgresql+psycopg://USER:PASSWORD@HOST/DATABASE and memory://"
+)
 
 
 def open_store(
     url: str,
     *,
-    migrate: bool = False,  # noqa: ARG001 - version 1 is the first schema
+    migrate: bool = False,
     clock: Clock = SystemClock(),  # noqa: B008 - it holds no state
 ) -> Store:
     """Open a store; a database that is new or empty is set up.
@@ -27,10 +34,9 @@ def open_store(
     Parameters
     ----------
     url : str
-        ``sqlite:///FILE`` or ``memory://``.
+        ``sqlite:///FILE``, ``postgresql+psycopg://USER:PASSWORD@HOST/DATABASE`` or ``memory://``.
     migrate : bool
-        Whether an older schema is upgraded; without it, one is refused. Version 1 is the first schema, so
-        there is none to upgrade yet.
+        Whether an older schema is upgraded; without it, one is refused. A newer one always is.
     clock : Clock
         Tells when a price is recorded.
 
@@ -44,6 +50,8 @@ def open_store(
         If the file is not a sound database or holds the tables of something else. Nothing is written to it.
     StoreBusyError
         If another process holds the database for longer than 5 s.
+    StoreUnavailableError
+        If a database server does not answer or does not let us in.
     StorageError
         If the folder is missing or the place cannot be used.
 
@@ -64,12 +72,19 @@ def open_store(
     >>> prices.loc[day, "USDC"]
     np.float64(0.88)
     """
-    if not isinstance(url, str):
-        raise SettingsError(f"a store must be named by a URL, found {type(url).__name__}; {_ACCEPTED}")
     if url == "memory://":
         return MemoryStore(clock)
+    return SqlStore(open_database(url, migrate=migrate), clock)
+
+
+def open_database(url: str, *, migrate: bool = False) -> Database:
+    """Open the database of a store; see `open_store`."""
+    if not isinstance(url, str):
+        raise SettingsError(f"a store must be named by a URL, found {type(url).__name__}; {_ACCEPTED}")
     if url in ("sqlite://", _SQLITE, f"{_SQLITE}:memory:"):
         raise SettingsError(f"a store in memory is memory://, found {url}; {_ACCEPTED}")
+    if url.startswith(_POSTGRES):
+        return Postgres(url, migrate=migrate)
     if not url.startswith(_SQLITE):
         # Only the scheme: the rest may hold a password.
         scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]*(?=://)", url)
@@ -79,4 +94,4 @@ def open_store(
     file = url.removeprefix(_SQLITE)
     if "?" in file or "\0" in file:
         raise SettingsError(f"the file of an SQLite URL takes no options and no NUL; {_ACCEPTED}")
-    return SqlStore(Path(file), clock)
+    return SqliteFile(Path(file), migrate=migrate)

@@ -1,156 +1,141 @@
-"""The tables of a store, version 2: intervals of correlations, and their latest ones.
-
-Times are whole microseconds since 1970-01-01 UTC and durations whole microseconds, both as integers: exact,
-small, and ordered as numbers on every database. Text compares by code point.
-"""
+"""The tables of a store, version 4. What a version changed is in `migrations/versions`."""
 
 from __future__ import annotations
 
-import sys
-from datetime import datetime, timedelta
-
-import pandas as pd
 from sqlalchemy import (
     BigInteger,
     Boolean,
     CheckConstraint,
     Column,
-    Connection,
-    Dialect,
     Double,
     ForeignKeyConstraint,
     Index,
     Integer,
     MetaData,
+    PrimaryKeyConstraint,
+    String,
     Table,
-    Text,
-    event,
     func,
     literal_column,
 )
-from sqlalchemy.types import TypeDecorator
 
-from tonsurance_risk.storage.instants import (
-    duration_of_microseconds,
-    duration_to_microseconds,
-    time_of_microseconds,
-    time_to_microseconds,
+from tonsurance_risk.storage.columns import (
+    Duration,
+    Identity,
+    UtcTime,
+    between,
+    key,
+    number,
+    positive,
+    words,
 )
 
-VERSION = 2
+VERSION = 4
 """The schema that this code reads and writes."""
-
-
-class UtcTime(TypeDecorator[pd.Timestamp]):
-    """An instant as whole microseconds since 1970-01-01 UTC; a naive one is an `InvalidPriceError`."""
-
-    impl = BigInteger
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002
-        """Return the integer that stands for an instant."""
-        return None if value is None else time_to_microseconds(value)
-
-    def process_result_value(self, value: int | None, dialect: Dialect) -> pd.Timestamp | None:  # noqa: ARG002
-        """Return the instant of an integer."""
-        return None if value is None else time_of_microseconds(value)
-
-
-class Duration(TypeDecorator[timedelta]):
-    """A duration as whole microseconds."""
-
-    impl = BigInteger
-    cache_ok = True
-
-    def process_bind_param(self, value: timedelta | None, dialect: Dialect) -> int | None:  # noqa: ARG002
-        """Return the integer that stands for a duration."""
-        return None if value is None else duration_to_microseconds(value)
-
-    def process_result_value(self, value: int | None, dialect: Dialect) -> timedelta | None:  # noqa: ARG002
-        """Return the duration of an integer."""
-        return None if value is None else duration_of_microseconds(value)
-
-
-def _between(column: str, low: float, high: float = sys.float_info.max) -> CheckConstraint:
-    # Text, NaN and infinity compare above every number, so the upper bound keeps them out as well.
-    return CheckConstraint(f'"{column}" >= {low!r} AND "{column}" <= {high!r}', name=f"{column}_is_a_number")
-
-
-def _price_is_positive() -> CheckConstraint:
-    return CheckConstraint(f"price > 0 AND price <= {sys.float_info.max!r}", name="price_is_positive")
-
-
-def _key(name: str, kind: type[Text] | type[UtcTime] | type[Integer] = Text) -> Column[object]:
-    return Column(name, kind, primary_key=True, nullable=False)
-
-
-def _number(name: str) -> Column[float]:
-    return Column(name, Double, nullable=False)
-
 
 metadata = MetaData()
 
 schema_version = Table(
-    "tonsurance_schema",
+    "tonsurance_version",
     metadata,
-    Column("id", Integer, CheckConstraint("id = 1"), primary_key=True, autoincrement=False),
-    Column("version", Integer, nullable=False),
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name="tonsurance_version_pkc"),
 )
+"""Kept by alembic. Version 2 had its number in another table, `FIRST_VERSION_TABLE`."""
+FIRST_VERSION_TABLE = "tonsurance_schema"
 
 price_history = Table(
     "price_history",
     metadata,
-    _key("asset"),
-    _key("source"),
-    _key("step"),
-    _key("time", UtcTime),
-    _number("price"),
+    key("asset"),
+    key("source"),
+    key("step"),
+    key("time", UtcTime),
+    number("price"),
     Column("recorded_at", UtcTime, nullable=False),
-    _price_is_positive(),
+    Column("quality", Double, between("quality", 0.0, 1.0)),
+    Column("outlier", Double, CheckConstraint("outlier IN (0.0, 1.0)", name="outlier_is_0_or_1")),
+    Column("volatility_1h", Double, between("volatility_1h", 0.0)),
+    Column("volume", Double, between("volume", 0.0)),
+    positive("price"),
     sqlite_with_rowid=False,
 )
 
 price_revision = Table(
     "price_revision",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("asset", Text, nullable=False),
-    Column("source", Text, nullable=False),
-    Column("step", Text, nullable=False),
+    Column("id", Identity, primary_key=True),
+    words("asset"),
+    words("source"),
+    words("step"),
     Column("time", UtcTime, nullable=False),
-    _number("price"),
+    number("price"),
     Column("recorded_at", UtcTime, nullable=False),
     Column("replaced_at", UtcTime, nullable=False),
-    _price_is_positive(),
+    positive("price"),
     CheckConstraint("replaced_at >= recorded_at", name="replaced_after_recorded"),
     Index("price_revision_by_price", "asset", "source", "step", "time"),
+)
+
+rejects = Table(
+    "rejects",
+    metadata,
+    key("source"),
+    key("step"),
+    key("asset"),
+    key("time", UtcTime),
+    key("reason"),
+    words("raw"),
+    words("detail"),
+    Column("recorded_at", UtcTime, nullable=False),
+)
+
+price_archives = Table(
+    "price_archives",
+    metadata,
+    key("source"),
+    key("step"),
+    key("file"),
+    Column("start", UtcTime, nullable=False),
+    Column("end", UtcTime, nullable=False),
+    words("sha256"),
+    Column("n_rows", BigInteger, nullable=False),
+    Column("archived_at", UtcTime, nullable=False),
+    CheckConstraint('"end" > start', name="end_after_start"),
 )
 
 historical_depegs = Table(
     "historical_depegs",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("asset", Text, nullable=False),
-    Column("direction", Text, CheckConstraint("direction IN ('below', 'above')"), nullable=False),
+    Column("id", Identity, primary_key=True),
+    words("asset"),
+    Column(
+        "direction",
+        key("direction").type,
+        CheckConstraint("direction IN ('below', 'above')", name="direction_is_known"),
+        nullable=False,
+    ),
     Column("start", UtcTime, nullable=False),
     Column("end", UtcTime, nullable=False),
     Column("recovered_at", UtcTime),
-    _number("min_price"),
-    _number("max_price"),
-    _number("severity"),
+    number("min_price"),
+    number("max_price"),
+    number("severity"),
     Column("n_observations", BigInteger, nullable=False),
     Column("cut_by_gap", Boolean, nullable=False),
-    Column("source", Text),
+    words("source", optional=True),
     Column("confirmed", Boolean),
-    Column("local_to", Text),
-    _number("threshold"),
-    _number("recovery"),
+    words("local_to", optional=True),
+    number("threshold"),
+    number("recovery"),
     Column("min_duration", Duration, nullable=False),
     Column("max_gap", Duration),
     Column("merge_within", Duration, nullable=False),
     Column("sample_span", Duration, nullable=False),
-    _number("peg_reference"),
+    number("peg_reference"),
     CheckConstraint('"end" >= start', name="end_not_before_start"),
+    CheckConstraint("min_duration >= 0 AND merge_within >= 0 AND sample_span >= 0", name="durations_not_negative"),
+    *(between(name) for name in ("min_price", "max_price", "severity", "threshold", "recovery", "peg_reference")),
 )
 # NULLs are distinct in a unique index; a source is never empty and a gap never negative.
 Index(
@@ -171,11 +156,11 @@ Index(
 correlation_assets = Table(
     "correlation_assets",
     metadata,
-    _key("source"),
-    _key("step"),
-    _key("window_days", Integer),
-    _key("as_of", UtcTime),
-    _key("asset"),
+    key("source"),
+    key("step"),
+    key("window_days", Integer),
+    key("as_of", UtcTime),
+    key("asset"),
     Column("position", Integer, nullable=False),
     Column("observations", BigInteger, nullable=False),
 )
@@ -183,13 +168,13 @@ correlation_assets = Table(
 asset_correlations = Table(
     "asset_correlations",
     metadata,
-    _key("source"),
-    _key("step"),
-    _key("window_days", Integer),
-    _key("as_of", UtcTime),
-    _key("asset_1"),
-    _key("asset_2"),
-    _number("correlation"),
+    key("source"),
+    key("step"),
+    key("window_days", Integer),
+    key("as_of", UtcTime),
+    key("asset_1"),
+    key("asset_2"),
+    number("correlation"),
     Column("observations", BigInteger, nullable=False),
     Column("is_default", Boolean, nullable=False),
     Column("low", Double),
@@ -199,7 +184,7 @@ asset_correlations = Table(
     Column("seed", BigInteger),
     CheckConstraint("asset_1 < asset_2", name="pair_is_ordered"),
     CheckConstraint("(low IS NULL) = (high IS NULL) AND low <= high", name="interval_is_ordered"),
-    _between("correlation", -1.0, 1.0),
+    between("correlation", -1.0, 1.0),
     *(
         ForeignKeyConstraint(
             ["source", "step", "window_days", "as_of", asset],
@@ -209,78 +194,135 @@ asset_correlations = Table(
     ),
 )
 
-_LATEST_CORRELATIONS = """
-CREATE VIEW latest_correlations AS
-SELECT pairs.* FROM asset_correlations AS pairs
-JOIN (
-    SELECT source, step, window_days, MAX(as_of) AS as_of
-    FROM asset_correlations GROUP BY source, step, window_days
-) AS newest
-ON pairs.source = newest.source AND pairs.step = newest.step AND pairs.window_days = newest.window_days
-AND pairs.as_of = newest.as_of
-"""
-
-
-@event.listens_for(metadata, "after_create")
-def _create_views(_target: MetaData, connection: Connection, **_options: object) -> None:
-    connection.exec_driver_sql(_LATEST_CORRELATIONS)
-
-
 stress_scenarios = Table(
     "stress_scenarios",
     metadata,
-    _key("name"),
+    key("name"),
     Column("position", Integer, nullable=False),
-    _number("probability"),
-    Column("prices", Text, nullable=False),
-    _number("btc_change"),
-    _number("weight"),
-    Column("kind", Text, nullable=False),
-    _number("severity_multiplier"),
-    _number("correlation_shift"),
-    _number("volatility_multiplier"),
-    _number("liquidity_impact"),
-    Column("source", Text, nullable=False),
+    number("probability"),
+    words("prices"),
+    number("btc_change"),
+    number("weight"),
+    words("kind"),
+    number("severity_multiplier"),
+    number("correlation_shift"),
+    number("volatility_multiplier"),
+    number("liquidity_impact"),
+    words("source"),
     Column("is_active", Boolean, nullable=False),
-    _between("probability", 0.0, 1.0),
-    _between("correlation_shift", -1.0, 1.0),
-    _between("weight", 0.0),
+    between("probability", 0.0, 1.0),
+    between("correlation_shift", -1.0, 1.0),
+    between("weight", 0.0),
+    *(between(name) for name in ("btc_change", "severity_multiplier", "liquidity_impact")),
+    between("volatility_multiplier", 0.0),
+)
+
+scenario_events = Table(
+    "scenario_events",
+    metadata,
+    key("scenario"),
+    key("asset"),
+    key("direction"),
+    key("start", UtcTime),
+    Column("end", UtcTime, nullable=False),
+    words("source", optional=True),
+    number("severity"),
+    between("severity"),
+    CheckConstraint("direction IN ('below', 'above')", name="direction_is_known"),
+    CheckConstraint('"end" >= start', name="end_not_before_start"),
+    ForeignKeyConstraint(["scenario"], [stress_scenarios.c.name]),
+)
+
+scenario_backtest_results = Table(
+    "scenario_backtest_results",
+    metadata,
+    key("scenario"),
+    key("source"),
+    key("step"),
+    key("vault_sha256"),
+    Column("start", UtcTime, nullable=False),
+    Column("end", UtcTime, nullable=False),
+    number("predicted_loss"),
+    number("actual_loss"),
+    Column("evaluated_at", UtcTime, nullable=False),
+    between("predicted_loss"),
+    between("actual_loss"),
+    CheckConstraint('"end" >= start', name="end_not_before_start"),
+    ForeignKeyConstraint(["scenario"], [stress_scenarios.c.name]),
 )
 
 risk_reports = Table(
     "risk_reports",
     metadata,
-    _key("source"),
-    _key("step"),
-    _key("as_of", UtcTime),
-    Column("document", Text, nullable=False),
+    key("source"),
+    key("step"),
+    key("as_of", UtcTime),
+    words("document"),
 )
 
 risk_snapshots = Table(
     "risk_snapshots",
     metadata,
-    _key("source"),
-    _key("step"),
-    _key("time", UtcTime),
-    _number("var_95"),
-    _number("capital"),
-    _number("coverage"),
-    *(_between(name, -sys.float_info.max) for name in ("var_95", "capital", "coverage")),
+    key("source"),
+    key("step"),
+    key("time", UtcTime),
+    number("var_95"),
+    number("capital"),
+    number("coverage"),
+    *(between(name) for name in ("var_95", "capital", "coverage")),
 )
 
-run_inputs = Table(
-    "run_inputs",
+run_inputs = Table("run_inputs", metadata, key("content_hash"), words("document"))
+
+alerts = Table(
+    "alerts",
     metadata,
-    _key("content_hash"),
-    Column("document", Text, nullable=False),
+    key("source"),
+    key("step"),
+    key("as_of", UtcTime),
+    key("alert_sha256"),
+    Column("position", Integer, nullable=False),
+    words("severity"),
+    words("category"),
+    words("message"),
+    words("document"),
+    Column("delivered_at", UtcTime),
+    CheckConstraint("severity IN ('low', 'medium', 'high', 'critical')", name="severity_is_known"),
+    ForeignKeyConstraint(
+        ["source", "step", "as_of"], [risk_reports.c[name] for name in ("source", "step", "as_of")]
+    ),
 )
+
+etl_job_status = Table(
+    "etl_job_status",
+    metadata,
+    key("job"),
+    key("logical_date", UtcTime),
+    words("status"),
+    Column("attempts", Integer, nullable=False),
+    Column("started_at", UtcTime, nullable=False),
+    Column("ended_at", UtcTime),
+    words("message"),
+    CheckConstraint("status IN ('running', 'done', 'failed')", name="status_is_known"),
+    CheckConstraint("(status = 'running') = (ended_at IS NULL)", name="ended_unless_running"),
+    CheckConstraint("attempts >= 1", name="attempted"),
+)
+
+job_locks = Table(
+    "job_locks",
+    metadata,
+    key("lock"),
+    words("owner"),
+    Column("expires_at", UtcTime, nullable=False),
+)
+"""Leases, on databases that have no lock of their own that ends with the process."""
 
 staged_prices = Table(
     "staged_prices",
     MetaData(),
-    Column("asset", Text, nullable=False),
+    words("asset"),
     Column("time", BigInteger, nullable=False),
-    _number("price"),
+    number("price"),
     prefixes=["TEMPORARY"],
 )
 """Where one write gathers its prices before they are compared; seen by its own connection only."""

@@ -1,150 +1,147 @@
-"""The statements of a price store: set-based, no loop over rows."""
+"""Prices in an SQL database."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TypeAlias
+from datetime import datetime
 
-import numpy as np
 import pandas as pd
-from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    Connection,
-    FromClause,
-    and_,
-    case,
-    func,
-    insert,
-    literal,
-    select,
-    true,
-    type_coerce,
-    union_all,
-)
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import BigInteger, Connection, FromClause, select, type_coerce
 
+from tonsurance_risk.model import text
 from tonsurance_risk.ports import WriteResult
-from tonsurance_risk.storage.price_rows import AssetPrices, Samples
-from tonsurance_risk.storage.schema import UtcTime, price_history, price_revision, staged_prices
-
-_ROWS_AT_ONCE = 50_000
-_SAMPLE = np.dtype([("microseconds", np.int64), ("price", np.float64)])
-_KEY = ("asset", "source", "step", "time")
-_COLUMNS = (*_KEY, "price")
-
-Conditions: TypeAlias = Sequence[ColumnElement[bool]]
-
-
-def save(
-    connection: Connection, columns: Iterable[AssetPrices], source: str, step: str, recorded_at: pd.Timestamp
-) -> WriteResult:
-    """Store the prices of several assets; see `PriceStore.save_prices`."""
-    staged_prices.create(connection)
-    staged = _stage(connection, columns)
-    known, changed = _compared(connection, source, step)
-    if changed:
-        _keep_revisions(connection, source, step, recorded_at)
-    if changed or known < staged:
-        _upsert(connection, source, step, recorded_at)
-    staged_prices.drop(connection)
-    return WriteResult(new=staged - known, changed=changed, unchanged=known - changed)
+from tonsurance_risk.storage import price_statements
+from tonsurance_risk.storage.instants import at_or_before, now
+from tonsurance_risk.storage.job_rows import reject_frame, reject_rows
+from tonsurance_risk.storage.price_rows import (
+    AssetPrices,
+    hourly_volatility,
+    is_fine,
+    mark,
+    melted,
+    melted_marks,
+    only_source,
+    touched_hours,
+    wide_frame,
+)
+from tonsurance_risk.storage.records import only_text, storable, wanted_assets
+from tonsurance_risk.storage.schema import price_history
+from tonsurance_risk.storage.schema import rejects as reject_table
+from tonsurance_risk.storage.sql_part import SqlPart, equal, inside, put
 
 
-def known(known_at: pd.Timestamp | None) -> FromClause:
-    """Return the prices that the store holds, or held at `known_at`, as a table."""
-    if known_at is None:
-        return price_history
-    present = select(*(price_history.c[name] for name in _COLUMNS)).where(price_history.c.recorded_at <= known_at)
-    replaced = select(*(price_revision.c[name] for name in _COLUMNS)).where(
-        price_revision.c.recorded_at <= known_at, price_revision.c.replaced_at > known_at
-    )
-    return union_all(present, replaced).subquery()
+class SqlPrices(SqlPart):
+    """A `PriceStore` in an SQL database."""
 
+    def save_prices(self, prices: pd.Series | pd.DataFrame, *, source: str, step: str) -> WriteResult:
+        """Store prices; see `PriceStore.save_prices`."""
+        self._refuse_closed()
+        storable(source, "source")
+        storable(step, "step")
+        columns = melted(prices)
 
-def held(connection: Connection, prices: FromClause, where: Conditions) -> list[tuple[str, str]]:
-    """Return the pairs of asset and source that a selection holds."""
-    pairs = select(prices.c.asset, prices.c.source).where(*where).distinct()
-    return [(asset, source) for asset, source in connection.execute(pairs)]
+        def work(connection: Connection) -> WriteResult:
+            result = price_statements.save(self.database, connection, columns, source, step, now(self._clock))
+            if is_fine(step) and result.new + result.changed:
+                self._mark_volatility(connection, columns, source, step)
+            return result
 
+        return self._write(work)
 
-def sources(connection: Connection, step: str) -> list[str]:
-    """Return the sources that have prices of a step, sorted."""
-    distinct = select(price_history.c.source).where(price_history.c.step == step).distinct()
-    return sorted(connection.scalars(distinct))
+    def _mark_volatility(
+        self, connection: Connection, columns: Sequence[AssetPrices], source: str, step: str
+    ) -> None:
+        """Mark the hours that a write touched, from all that the store holds of them."""
+        hours = touched_hours(columns)
+        if hours is None:
+            return
+        prices = price_history.c
+        where = [
+            prices.source == source,
+            prices.step == step,
+            prices.asset.in_([column.asset for column in columns]),
+            type_coerce(prices.time, BigInteger).between(hours[0], hours[1] - 1),
+        ]
+        held = self.database.samples(connection, price_history, where)
+        marks = hourly_volatility({asset: samples for (asset, _), samples in held.items()})
+        price_statements.save_marks(self.database, connection, "volatility_1h", marks, source, step)
 
+    def load_prices(
+        self,
+        assets: Iterable[str] | None = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        *,
+        step: str = "1h",
+        source: str | None = None,
+        known_at: datetime | None = None,
+    ) -> pd.DataFrame:
+        """Return a wide frame; see `PriceStore.load_prices`."""
+        known = None if known_at is None else at_or_before(known_at, "known_at")
+        return self._frame(price_statements.known(known), assets, start, end, step, source)
 
-def samples(connection: Connection, prices: FromClause, where: Conditions, asset: str, source: str) -> Samples:
-    """Return the samples of one asset and source; there is at least one."""
-    # Plain integers in plain tuples: an object a row, for the time or the row, costs more than reading.
-    time = type_coerce(prices.c.time, BigInteger)
-    of_asset = select(time, prices.c.price).where(*where, prices.c.asset == asset, prices.c.source == source)
-    rows = np.array(connection.execute(of_asset).cursor.fetchall(), dtype=_SAMPLE)
-    return rows["microseconds"], rows["price"]
+    def _frame(
+        self,
+        prices: FromClause,
+        assets: Iterable[str] | None,
+        start: datetime | None,
+        end: datetime | None,
+        step: str,
+        source: str | None,
+    ) -> pd.DataFrame:
+        self._refuse_closed()
+        text(step, "step")
+        only_text(source, "source")
+        wanted = wanted_assets(assets)
+        where = [prices.c.step == step, *inside(prices.c.time, start, end)]
+        if source is not None:
+            where.append(prices.c.source == source)
+        if wanted is not None:
+            where.append(prices.c.asset.in_(wanted))
+        held = self._read(lambda connection: self.database.samples(connection, prices, where))
+        only_source({origin for _, origin in held}, step)
+        samples = {asset: columns for (asset, _), columns in held.items()}
+        return wide_frame(samples, sorted(samples) if wanted is None else wanted)
 
+    def price_sources(self, *, step: str = "1h") -> list[str]:
+        """Return the sources; see `PriceStore.price_sources`."""
+        self._refuse_closed()
+        text(step, "step")
+        return self._read(lambda connection: price_statements.sources(connection, step))
 
-def _stage(connection: Connection, columns: Iterable[AssetPrices]) -> int:
-    statement = str(insert(staged_prices).compile(dialect=connection.dialect))
-    staged = 0
-    for column in columns:
-        for rows in column.rows(_ROWS_AT_ONCE):
-            connection.exec_driver_sql(statement, rows)
-            staged += len(rows)
-    return staged
-
-
-def _same_key(source: str, step: str) -> ColumnElement[bool]:
-    return and_(
-        price_history.c.asset == staged_prices.c.asset,
-        price_history.c.source == source,
-        price_history.c.step == step,
-        price_history.c.time == staged_prices.c.time,
-    )
-
-
-def _later(recorded_at: pd.Timestamp) -> ColumnElement[pd.Timestamp]:
-    # A clock that was set back must not make two prices known at once.
-    given = literal(recorded_at, UtcTime)
-    return case((price_history.c.recorded_at > given, price_history.c.recorded_at), else_=given)
-
-
-def _compared(connection: Connection, source: str, step: str) -> tuple[int, int]:
-    """Return how many staged prices have a stored one, and from how many of these they differ."""
-    differs = case((price_history.c.price != staged_prices.c.price, 1), else_=0)
-    compared = (
-        select(func.count(), func.coalesce(func.sum(differs), 0))
-        .select_from(staged_prices)
-        .join(price_history, _same_key(source, step))
-    )
-    known, changed = connection.execute(compared).one()
-    return int(known), int(changed)
-
-
-def _keep_revisions(connection: Connection, source: str, step: str, recorded_at: pd.Timestamp) -> None:
-    names = (*_COLUMNS, "recorded_at")
-    replaced = (
-        select(*(price_history.c[name] for name in names), _later(recorded_at))
-        .select_from(staged_prices)
-        .join(price_history, _same_key(source, step))
-        .where(price_history.c.price != staged_prices.c.price)
-    )
-    connection.execute(insert(price_revision).from_select([*names, "replaced_at"], replaced))
-
-
-def _upsert(connection: Connection, source: str, step: str, recorded_at: pd.Timestamp) -> None:
-    rows = select(
-        staged_prices.c.asset,
-        literal(source),
-        literal(step),
-        staged_prices.c.time,
-        staged_prices.c.price,
-        literal(recorded_at, UtcTime),
-    ).where(true())  # Without WHERE the ON of ON CONFLICT would read as that of a join.
-    statement = upsert(price_history).from_select([*_COLUMNS, "recorded_at"], rows)
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=_KEY,
-            set_={"price": statement.excluded.price, "recorded_at": _later(recorded_at)},
-            where=price_history.c.price != statement.excluded.price,
+    def save_marks(self, name: str, values: pd.DataFrame, *, source: str, step: str) -> WriteResult:
+        """Store what is known of prices; see `PriceStore.save_marks`."""
+        self._refuse_closed()
+        storable(source, "source")
+        storable(step, "step")
+        columns = melted_marks(name, values)
+        return self._write(
+            lambda connection: price_statements.save_marks(self.database, connection, name, columns, source, step)
         )
-    )
+
+    def load_marks(
+        self,
+        name: str,
+        assets: Iterable[str] | None = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        *,
+        step: str = "1h",
+        source: str | None = None,
+    ) -> pd.DataFrame:
+        """Return a wide frame; see `PriceStore.load_marks`."""
+        return self._frame(price_statements.marked(mark(name)), assets, start, end, step, source)
+
+    def save_rejects(self, rejects: pd.DataFrame, *, source: str, step: str) -> WriteResult:
+        """Keep samples that could not be used; see `PriceStore.save_rejects`."""
+        self._refuse_closed()
+        rows = reject_rows(rejects, source, step, now(self._clock))
+        return self._write(lambda connection: put(connection, reject_table, rows, ignored=["recorded_at"]))
+
+    def load_rejects(
+        self, start: datetime | None = None, end: datetime | None = None, *, source: str, step: str
+    ) -> pd.DataFrame:
+        """Return rejects; see `PriceStore.load_rejects`."""
+        key = {"source": text(source, "source"), "step": text(step, "step")}
+        found = select(reject_table).where(*equal(reject_table, key), *inside(reject_table.c.time, start, end))
+        return reject_frame(self._rows(found))

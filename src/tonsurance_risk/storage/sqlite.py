@@ -3,26 +3,47 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from datetime import timedelta
 from pathlib import Path
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, insert, inspect, select
+import numpy as np
+from sqlalchemy import (
+    URL,
+    BigInteger,
+    Connection,
+    Engine,
+    FromClause,
+    create_engine,
+    event,
+    insert,
+    select,
+    type_coerce,
+)
 
-from tonsurance_risk.errors import SchemaVersionError, StorageError, StoreBusyError, StoreCorruptError
-from tonsurance_risk.storage.schema import VERSION, metadata, schema_version
-
-BUSY_TIMEOUT = timedelta(seconds=5)
-"""How long a write waits for another process before it is refused."""
+from tonsurance_risk.errors import StorageError, StoreBusyError, StoreCorruptError
+from tonsurance_risk.storage import database
+from tonsurance_risk.storage.database import Conditions, storage_errors
+from tonsurance_risk.storage.leases import Lease
+from tonsurance_risk.storage.price_rows import AssetPrices, Samples
+from tonsurance_risk.storage.schema import VERSION, staged_prices
+from tonsurance_risk.storage.setup import RESTORE, prepare
 
 _MAGIC = b"SQLite format 3\0"
 _HEADER = 100
-_RESTORE = "it was left as it is; restore it from a backup or give another path"
+_ROWS_AT_ONCE = 50_000
+_SAMPLE = np.dtype([("microseconds", np.int64), ("price", np.float64)])
 
 
-def open_engine(path: Path) -> Engine:
-    """Open the database at `path`, and set up one that is new or empty.
+class SqliteFile:
+    """An SQLite file that holds the tables of this library; one that is new or empty is set up.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    migrate : bool
+        Whether an older schema is upgraded, from a copy beside the file that is kept.
 
     Raises
     ------
@@ -33,51 +54,95 @@ def open_engine(path: Path) -> Engine:
     StorageError
         If the place cannot be used.
     """
-    _refuse_unusable_place(path)
-    _refuse_unsound_file(path)
-    engine = _engine(path)
-    try:
-        with storage_errors(path):
-            _prepare(engine, path)
-    except BaseException:
-        engine.dispose()
-        raise
-    return engine
 
+    driver_error = sqlite3.Error
 
-@contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
-    """Turn the errors of the database and its driver into those of this library."""
-    try:
-        yield
-    except exc.DBAPIError as error:
-        raise _translated(error.orig, path) from error
-    except exc.TimeoutError as error:
-        raise StoreBusyError(f"no connection to the database {path} came free: {error}") from error
-    except (exc.SQLAlchemyError, sqlite3.Error) as error:
-        raise _translated(error, path) from error
+    def __init__(self, path: Path, *, migrate: bool = False) -> None:
+        _refuse_unusable_place(path)
+        _refuse_unsound_file(path)
+        self.path = path
+        self.name = str(path)
+        self.engine = _engine(path)
+        try:
+            with storage_errors(self):
+                prepare(self, migrate=migrate)
+                # Only now that the file is known to be ours, since this writes to it.
+                _use_write_ahead_log(self.engine)
+        except BaseException:
+            self.engine.dispose()
+            raise
 
+    @contextmanager
+    def begun(self, *, writes: bool) -> Iterator[Connection]:
+        """Run a block as one transaction; see `Database.begun`."""
+        with self.engine.connect() as connection:
+            # A reader that starts to write may find that another process was faster; a writer asks at once.
+            connection.execution_options(begin="BEGIN IMMEDIATE" if writes else "BEGIN")
+            with connection.begin():
+                yield connection
 
-@contextmanager
-def transaction(engine: Engine, *, writes: bool) -> Iterator[Connection]:
-    """Run a block as one transaction: everything in it is kept, or nothing."""
-    with engine.connect() as connection:
-        # A reader that starts to write may find that another process was faster; a writer asks at once.
-        connection.execution_options(begin="BEGIN IMMEDIATE" if writes else "BEGIN")
-        with connection.begin():
-            yield connection
+    def translated(self, error: BaseException) -> StorageError:
+        """Return an error of the driver in the words of this library; see `Database.translated`."""
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return StoreBusyError(
+                f"the database {self.path} is locked by another process ({error}; each attempt waits up to "
+                f"{database.BUSY_TIMEOUT.total_seconds():g} s); try again"
+            )
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return StoreCorruptError(f"{self.path} is not a sound database ({error}); {RESTORE}")
+        return StorageError(f"the database {self.path} cannot do this: {error}; nothing of it was stored")
 
+    def put_staged(self, connection: Connection, columns: Iterable[AssetPrices]) -> int:
+        """Put rows into `staged_prices` in batches; see `Database.put_staged`."""
+        statement = str(insert(staged_prices).compile(dialect=connection.dialect))
+        staged = 0
+        for column in columns:
+            for rows in column.rows(_ROWS_AT_ONCE):
+                connection.exec_driver_sql(statement, rows)
+                staged += len(rows)
+        return staged
 
-def _translated(error: BaseException | None, path: Path) -> StorageError:
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return StoreBusyError(
-            f"the database {path} is locked by another process ({error}; each attempt waits up to "
-            f"{BUSY_TIMEOUT.total_seconds():g} s); try again"
+    def samples(
+        self, connection: Connection, prices: FromClause, where: Conditions
+    ) -> dict[tuple[str, str], Samples]:
+        """Return samples; see `Database.samples`."""
+        # Plain integers in plain tuples: an object a row, for the time or the row, costs more than reading.
+        time = type_coerce(prices.c.time, BigInteger)
+        pairs = select(prices.c.asset, prices.c.source).where(*where).distinct()
+        samples: dict[tuple[str, str], Samples] = {}
+        for asset, source in connection.execute(pairs).all():
+            of_asset = select(time, prices.c.price).where(
+                *where, prices.c.asset == asset, prices.c.source == source
+            )
+            rows = np.array(connection.execute(of_asset).cursor.fetchall(), dtype=_SAMPLE)
+            samples[asset, source] = (rows["microseconds"], rows["price"])
+        return samples
+
+    @contextmanager
+    def lock(self, key: str) -> Iterator[Lease]:
+        """Hold a lease; see `Lease`."""
+        lease = Lease(self, key)
+        with lease.held():
+            yield lease
+
+    def before_upgrade(self) -> None:
+        """Copy the file, with all commits of its log, to a name beside it."""
+        copy_file(self.engine, self.path.with_name(f"{self.path.name}.before-schema-{VERSION}"))
+
+    def size(self, connection: Connection) -> int:
+        """Return the bytes of the pages; see `Database.size`."""
+        pages, size = (
+            connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in ("page_count", "page_size")
         )
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return StoreCorruptError(f"{path} is not a sound database ({error}); {_RESTORE}")
-    return StorageError(f"the database {path} cannot do this: {error}; nothing of it was stored")
+        return int(pages * size)
+
+
+def copy_file(engine: Engine, target: Path) -> None:
+    """Copy a database to a file by the backup API: every commit, as of one instant, whoever writes meanwhile."""
+    with closing(engine.raw_connection()) as pooled, closing(sqlite3.connect(target)) as copy:
+        driver: sqlite3.Connection = pooled.driver_connection  # type: ignore[assignment]
+        driver.backup(copy)
 
 
 def _refuse_unusable_place(path: Path) -> None:
@@ -98,14 +163,14 @@ def _refuse_unsound_file(path: Path) -> None:
     except OSError as error:
         raise StorageError(f"cannot read the database {path}: {error.strerror}") from error
     if not header.startswith(_MAGIC):
-        raise StoreCorruptError(f"{path} is not an SQLite database; {_RESTORE}")
+        raise StoreCorruptError(f"{path} is not an SQLite database; {RESTORE}")
     page_size = int.from_bytes(header[16:18], "big")
     expected = int.from_bytes(header[28:32], "big") * (65_536 if page_size == 1 else page_size)
     log = path.with_name(f"{path.name}-wal")
     # With a write-ahead log, pages that the header counts may still be in the log.
     if len(header) < _HEADER or (size < expected and not (log.exists() and log.stat().st_size)):
         raise StoreCorruptError(
-            f"{path} is cut short: {size:,} of {max(expected, _HEADER):,} bytes; {_RESTORE}",
+            f"{path} is cut short: {size:,} of {max(expected, _HEADER):,} bytes; {RESTORE}",
             observed=size,
             required=expected,
         )
@@ -113,7 +178,7 @@ def _refuse_unsound_file(path: Path) -> None:
 
 def _engine(path: Path) -> Engine:
     engine = create_engine(
-        URL.create("sqlite", database=str(path)), connect_args={"timeout": BUSY_TIMEOUT.total_seconds()}
+        URL.create("sqlite", database=str(path)), connect_args={"timeout": database.BUSY_TIMEOUT.total_seconds()}
     )
 
     @event.listens_for(engine, "connect")
@@ -129,19 +194,6 @@ def _engine(path: Path) -> Engine:
     return engine
 
 
-def _prepare(engine: Engine, path: Path) -> None:
-    with transaction(engine, writes=False) as connection:
-        is_new = _is_empty(connection, path)
-    if is_new:
-        with transaction(engine, writes=True) as connection:
-            # Another process may have set it up meanwhile.
-            if _is_empty(connection, path):
-                metadata.create_all(connection)
-                connection.execute(insert(schema_version).values(id=1, version=VERSION))
-    # Only now that the file is known to be ours, since this writes to it.
-    _use_write_ahead_log(engine)
-
-
 def _use_write_ahead_log(engine: Engine) -> None:
     with closing(engine.raw_connection()) as pooled:
         try:
@@ -150,28 +202,3 @@ def _use_write_ahead_log(engine: Engine) -> None:
             # Processes that open a new database at once meet here; another, or the next to open it, sets it.
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
                 raise
-
-
-def _is_empty(connection: Connection, path: Path) -> bool:
-    """Return whether there are no tables at all; raise where they are not those of this version."""
-    found = set(inspect(connection).get_table_names())
-    if not found:
-        return True
-    if schema_version.name not in found:
-        raise StoreCorruptError(
-            f"{path} holds the tables of something else ({', '.join(sorted(found))}); "
-            f"nothing was written to it, give another path"
-        )
-    version = connection.execute(select(schema_version.c.version)).scalar_one_or_none()
-    if version is not None and version != VERSION:
-        raise SchemaVersionError(
-            f"{path} has the schema version {version}, this version of the library has {VERSION}; "
-            f"nothing was written to it",
-            observed=version,
-            required=VERSION,
-        )
-    missing = sorted(set(metadata.tables) - found)
-    if version is None or missing:
-        what = f"the tables {', '.join(missing)}" if missing else "its schema version"
-        raise StoreCorruptError(f"{path} has lost {what}; {_RESTORE}")
-    return False

@@ -1,0 +1,160 @@
+"""Jobs, alerts, rejects and backtests as rows. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+import attrs
+import pandas as pd
+
+from tonsurance_risk.core.fingerprint import content_hash
+from tonsurance_risk.model import finite
+from tonsurance_risk.ports import JobStatus, ScenarioBacktest, StoredAlert
+from tonsurance_risk.storage.event_rows import stored_form
+from tonsurance_risk.storage.instants import whole_microseconds
+from tonsurance_risk.storage.records import Row, StoredRow, encodable, storable
+
+REJECT_COLUMNS = ["asset", "time", "reason", "raw", "detail"]
+EVENT_COLUMNS = ["asset", "direction", "start", "end", "source", "severity"]
+LONGEST_TEXT = 500
+SEVERITIES = ("low", "medium", "high", "critical")
+
+
+def job_key(job: str, logical_date: datetime) -> Row:
+    """Return what a job and date are stored by."""
+    return {"job": storable(job, "job"), "logical_date": whole_microseconds(logical_date, "logical_date")}
+
+
+def begun_row(key: Row, before: StoredRow | None, time: pd.Timestamp) -> Row:
+    """Return the row of a job that begins."""
+    attempts = 1 if before is None else before["attempts"] + 1
+    return key | {"status": "running", "attempts": attempts, "started_at": time, "ended_at": None, "message": ""}
+
+
+def ended_row(key: Row, before: StoredRow | None, time: pd.Timestamp, error: str | None) -> Row:
+    """Return the row of a job that ends; a `LookupError` where it did not begin."""
+    if before is None:
+        raise LookupError(f"the job {key['job']!r} of {key['logical_date']} did not begin")
+    if error is not None:
+        encodable(error, "error")
+    started = {name: before[name] for name in ("attempts", "started_at")}
+    # A clock that was set back must not let a job end before it began.
+    ended = {"ended_at": max(time, before["started_at"]), "message": (error or "")[:LONGEST_TEXT]}
+    return key | started | ended | {"status": "done" if error is None else "failed"}
+
+
+def job_of(row: StoredRow) -> JobStatus:
+    """Return the status of a row."""
+    return JobStatus(**{field.name: row[field.name] for field in attrs.fields(JobStatus)})
+
+
+def alert_rows(report: StoredRow) -> list[Row]:
+    """Return a row an alert of the report of a row; one that is there twice counts once."""
+    key = {name: report[name] for name in ("source", "step", "as_of")}
+    rows: dict[str, Row] = {}
+    for position, alert in enumerate(json.loads(report["document"]).get("risk_alerts", ())):
+        said = {name: _alert_text(alert, name) for name in ("severity", "category", "message")}
+        if said["severity"] not in SEVERITIES:
+            raise ValueError(f"severity of an alert must be one of {SEVERITIES}, found {said['severity']!r}")
+        sha256 = content_hash(alert)
+        kept = {"alert_sha256": sha256, "position": position, "document": json.dumps(alert), "delivered_at": None}
+        rows.setdefault(sha256, key | said | kept)
+    return list(rows.values())
+
+
+def _alert_text(alert: object, name: str) -> str:
+    if not isinstance(alert, Mapping):
+        raise ValueError(f"an alert of a report must be a mapping, found {alert!r}")
+    return storable(alert.get(name), f"{name} of an alert")
+
+
+def alert_of(row: StoredRow) -> StoredAlert:
+    """Return the alert of a row."""
+    fields = {name: row[name] for name in ("source", "step", "as_of", "alert_sha256", "delivered_at")}
+    return StoredAlert(alert=json.loads(row["document"]), **fields)
+
+
+def reject_rows(rejects: pd.DataFrame, source: str, step: str, time: pd.Timestamp) -> list[Row]:
+    """Return a row a reject; the last one of an asset, time and reason counts."""
+    key = {"source": storable(source, "source"), "step": storable(step, "step"), "recorded_at": time}
+    if not isinstance(rejects, pd.DataFrame) or sorted(map(str, rejects.columns)) != sorted(REJECT_COLUMNS):
+        found = list(rejects.columns) if isinstance(rejects, pd.DataFrame) else type(rejects).__name__
+        raise ValueError(f"rejects must be a DataFrame of the columns {REJECT_COLUMNS}, found {found}")
+    rows = {}
+    for asset, instant, reason, raw, detail in rejects[REJECT_COLUMNS].itertuples(index=False, name=None):
+        row = {
+            "asset": storable(asset, "asset of a reject"),
+            "time": whole_microseconds(instant, "time of a reject"),
+            "reason": storable(reason, "reason of a reject"),
+            "raw": encodable(raw, "raw of a reject")[:LONGEST_TEXT],
+            "detail": encodable(detail, "detail of a reject")[:LONGEST_TEXT],
+        }
+        rows[row["asset"], row["time"], row["reason"]] = key | row
+    return list(rows.values())
+
+
+def reject_frame(rows: Iterable[StoredRow]) -> pd.DataFrame:
+    """Return the rejects of rows by (time, asset, reason)."""
+    ordered = sorted(([row[name] for name in REJECT_COLUMNS] for row in rows), key=lambda r: (r[1], r[0], r[2]))
+    frame = pd.DataFrame(ordered, columns=REJECT_COLUMNS, dtype=object)
+    return frame.assign(time=valid_times([row[1] for row in ordered]))
+
+
+def valid_times(times: list[pd.Timestamp]) -> pd.DatetimeIndex:
+    """Return instants as a column of a table."""
+    return pd.DatetimeIndex(times, dtype="datetime64[us, UTC]")
+
+
+def scenario_event_rows(events: Mapping[str, Iterable[Any]] | None) -> dict[str, list[Row]]:
+    """Return the rows of what scenarios were calibrated from, by the name of the scenario."""
+    kept = {}
+    for name, given in (events or {}).items():
+        # Whoever detected an event by whatever rule: the last one of an asset, direction and start counts.
+        rows = {(e.asset, e.direction, e.start): e for e in map(stored_form, given)}
+        kept[storable(name, "name of a scenario")] = [
+            {column: getattr(event, column) for column in EVENT_COLUMNS} for event in rows.values()
+        ]
+    return kept
+
+
+def scenario_event_frame(rows: Iterable[StoredRow]) -> pd.DataFrame:
+    """Return what a scenario was calibrated from, by (start, asset, direction)."""
+    ordered = sorted(([row[name] for name in EVENT_COLUMNS] for row in rows), key=lambda r: (r[2], r[0], r[1]))
+    frame = pd.DataFrame(ordered, columns=EVENT_COLUMNS, dtype=object)
+    times = {name: valid_times(list(frame[name])) for name in ("start", "end")}
+    return frame.assign(**times).astype({"severity": float})
+
+
+def backtest_rows(backtests: Iterable[ScenarioBacktest], source: str, step: str) -> list[Row]:
+    """Return a row a backtest, keyed by (source, step, scenario, vault_sha256)."""
+    key = {"source": storable(source, "source"), "step": storable(step, "step")}
+    rows = []
+    for backtest in backtests:
+        if not isinstance(backtest, ScenarioBacktest):
+            raise ValueError(f"backtests must be of the type ScenarioBacktest, found {backtest!r}")
+        start, end, evaluated = (
+            whole_microseconds(getattr(backtest, name), f"{name} of a backtest")
+            for name in ("start", "end", "evaluated_at")
+        )
+        if end < start:
+            raise ValueError(f"end of a backtest of {backtest.scenario!r} comes before its start")
+        rows.append(
+            key
+            | {name: storable(getattr(backtest, name), name) for name in ("scenario", "vault_sha256")}
+            | {name: finite(getattr(backtest, name), name) for name in ("predicted_loss", "actual_loss")}
+            | {"start": start, "end": end, "evaluated_at": evaluated}
+        )
+    return rows
+
+
+def backtest_of(row: StoredRow) -> ScenarioBacktest:
+    """Return the backtest of a row."""
+    return ScenarioBacktest(**{field.name: row[field.name] for field in attrs.fields(ScenarioBacktest)})
+
+
+def unknown_scenario(name: str) -> LookupError:
+    """Return the error of a backtest of a scenario that is not stored."""
+    return LookupError(f"no scenario {name!r} is stored; save it before what became of it")

@@ -1,0 +1,111 @@
+"""The ledger of jobs, their locks, and the outbox of alerts in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+from tonsurance_risk.errors import LockHeldError
+from tonsurance_risk.ports import Clock, JobLock, JobStatus, StoredAlert
+from tonsurance_risk.storage.instants import interval, now
+from tonsurance_risk.storage.job_rows import alert_of, begun_row, ended_row, job_key, job_of
+from tonsurance_risk.storage.lifetime import OpenStore
+from tonsurance_risk.storage.memory_rows import Key, inside
+from tonsurance_risk.storage.records import Row, only_text
+
+
+class MemoryJobs(OpenStore):
+    """A `Ledger` and an `Outbox` in memory."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._jobs: dict[Key, Row] = {}
+        self._alerts: dict[Key, Row] = {}
+        self._locks: set[Key] = set()
+
+    def begin_job(self, job: str, logical_date: datetime) -> JobStatus:
+        """Write down that a job begins; see `Ledger.begin_job`."""
+        self._refuse_closed()
+        key = job_key(job, logical_date)
+        place = tuple(key.values())
+        self._jobs[place] = begun_row(key, self._jobs.get(place), now(self._clock))
+        return job_of(self._jobs[place])
+
+    def end_job(self, job: str, logical_date: datetime, *, error: str | None = None) -> JobStatus:
+        """Write down that a job ended; see `Ledger.end_job`."""
+        self._refuse_closed()
+        key = job_key(job, logical_date)
+        place = tuple(key.values())
+        self._jobs[place] = ended_row(key, self._jobs.get(place), now(self._clock), error)
+        return job_of(self._jobs[place])
+
+    def load_jobs(
+        self, job: str | None = None, start: datetime | None = None, end: datetime | None = None
+    ) -> list[JobStatus]:
+        """Return jobs; see `Ledger.load_jobs`."""
+        self._refuse_closed()
+        only_text(job, "job")
+        low, high = interval(start, end)
+        found = [
+            job_of(row)
+            for row in self._jobs.values()
+            if job in (None, row["job"]) and inside(row["logical_date"], low, high)
+        ]
+        return sorted(found, key=lambda status: (status.logical_date, status.job))
+
+    @contextmanager
+    def lock(self, job: str, logical_date: datetime) -> Iterator[JobLock]:
+        """Hold a lock; see `Ledger.lock`."""
+        self._refuse_closed()
+        key = tuple(job_key(job, logical_date).values())
+        if key in self._locks:
+            raise LockHeldError(f"another run has {key[0]} of {key[1].isoformat()}; wait until it ends")
+        self._locks.add(key)
+        try:
+            yield MemoryLock(self._locks, key)
+        finally:
+            self._locks.discard(key)
+
+    def load_alerts(self, *, delivered: bool | None = None) -> list[StoredAlert]:
+        """Return alerts; see `Outbox.load_alerts`."""
+        self._refuse_closed()
+        found = [row for row in self._alerts.values() if delivered in (None, row["delivered_at"] is not None)]
+        ordered = sorted(found, key=lambda row: (row["as_of"], row["source"], row["step"], row["position"]))
+        return [alert_of(row) for row in ordered]
+
+    def mark_delivered(self, alerts: Iterable[StoredAlert]) -> int:
+        """Write down that alerts were delivered; see `Outbox.mark_delivered`."""
+        self._refuse_closed()
+        delivered = 0
+        for alert in alerts:
+            row = self._alerts.get((alert.source, alert.step, alert.as_of, alert.alert_sha256))
+            if row is not None and row["delivered_at"] is None:
+                row["delivered_at"] = now(self._clock)
+                delivered += 1
+        return delivered
+
+    def _put_alerts(self, report: Mapping[str, Any], given: Iterable[Row]) -> None:
+        """Put the alerts of a report into the outbox; those delivered stay, others that it no longer has go."""
+        place = (report["source"], report["step"], report["as_of"])
+        waiting = [key for key, row in self._alerts.items() if key[:3] == place and row["delivered_at"] is None]
+        for key in waiting:
+            del self._alerts[key]
+        for row in given:
+            self._alerts.setdefault((*place, row["alert_sha256"]), row)
+
+
+@attrs.frozen
+class MemoryLock:
+    """A lock within one process."""
+
+    held: set[Key]
+    key: Key
+
+    def verify(self) -> None:
+        """Raise a `LockHeldError` if the lock is given back; see `JobLock.verify`."""
+        if self.key not in self.held:
+            raise LockHeldError(f"the lock of {self.key[0]} of {self.key[1].isoformat()} is given back")

@@ -1,0 +1,120 @@
+"""What every store does with jobs, locks and alerts, and once it is closed."""
+
+from __future__ import annotations
+
+import pytest
+
+from tonsurance_risk.errors import LockHeldError, StorageError
+from tonsurance_risk.ports import Store
+from tonsurance_risk.testing.examples import HOUR, KEY, NOON, SetClock, hours, snapshots
+
+_ALERT = ("severity", "category", "message")
+
+
+class LifetimeContract:
+    def test_closing_twice_is_fine_and_use_afterwards_is_an_error(self, store: Store) -> None:
+        store.close()
+        store.close()
+        key = {"source": "feed", "step": "1h"}
+        uses = [
+            lambda: store.save_prices(hours(1.0), **key),
+            store.load_prices,
+            lambda: store.save_events([]),
+            store.load_events,
+            lambda: store.save_correlations([], **key),
+            lambda: store.load_correlations(window_days=30, **key),
+            lambda: store.save_scenarios([]),
+            store.load_scenarios,
+            lambda: store.save_reports([], **key),
+            store.load_reports,
+            lambda: store.save_snapshots(snapshots([]), **key),
+            lambda: store.load_snapshots(**key),
+            lambda: store.save_run_inputs({}),
+            lambda: store.load_run_inputs("0"),
+            lambda: store.save_marks("quality", hours(1.0).to_frame(), **KEY),
+            lambda: store.load_marks("quality"),
+            lambda: store.load_rejects(**KEY),
+            lambda: store.load_scenario_events("a"),
+            lambda: store.load_backtests(**KEY),
+            lambda: store.begin_job("daily", NOON),
+            store.load_jobs,
+            store.load_alerts,
+            lambda: store.mark_delivered([]),
+            lambda: store.lock("daily", NOON).__enter__(),
+            store.__enter__,
+        ]
+        for use in uses:
+            with pytest.raises(StorageError, match="closed"):
+                use()
+
+
+class LedgerContract:
+    def test_a_job_begins_and_ends(self, store: Store, clock: SetClock) -> None:
+        """One row a job and date; it counts the attempts and keeps the last."""
+        begun = store.begin_job("daily", NOON)
+        assert (begun.status, begun.attempts, begun.started_at, begun.ended_at) == ("running", 1, clock.time, None)
+        clock.forward()
+        failed = store.end_job("daily", NOON, error="x" * 501)
+        assert (failed.status, failed.ended_at, len(failed.message)) == ("failed", clock.time, 500)
+        again = store.begin_job("daily", NOON.tz_convert("Asia/Tokyo"))
+        assert (again.status, again.attempts, again.message) == ("running", 2, "")
+        done = store.end_job("daily", NOON)
+        assert store.load_jobs() == [done]
+        assert done.status == "done"
+
+    def test_jobs_are_selected(self, store: Store) -> None:
+        for job, date in (("weekly", NOON), ("daily", NOON), ("daily", NOON - HOUR)):
+            store.begin_job(job, date)
+        assert [(one.job, one.logical_date) for one in store.load_jobs()] == [
+            ("daily", NOON - HOUR), ("daily", NOON), ("weekly", NOON)
+        ]  # fmt: skip
+        assert len(store.load_jobs("daily")) == 2
+        assert [one.job for one in store.load_jobs(start=NOON)] == ["daily", "weekly"]
+        with pytest.raises(LookupError, match="did not begin"):
+            store.end_job("weekly", NOON + HOUR)
+
+    def test_one_holder_a_job_and_date(self, store: Store) -> None:
+        with store.lock("daily", NOON) as lock:
+            lock.verify()
+            with pytest.raises(LockHeldError, match="daily"), store.lock("daily", NOON.tz_convert("Asia/Tokyo")):
+                pass
+            with store.lock("daily", NOON + HOUR), store.lock("weekly", NOON):
+                lock.verify()
+            lock.verify()
+            store.save_prices(hours(1.0), **KEY)  # a lock stops no write
+        with store.lock("daily", NOON):
+            pass
+
+    def test_a_lock_is_free_after_an_error(self, store: Store) -> None:
+        with pytest.raises(RuntimeError, match="the job failed"), store.lock("daily", NOON):
+            raise RuntimeError("the job failed")
+        with store.lock("daily", NOON):
+            pass
+
+
+class OutboxContract:
+    def test_alerts_come_with_their_report(self, store: Store, clock: SetClock) -> None:
+        alerts = [{"severity": s, "category": "c", "message": f"{s}: Ω"} for s in ("high", "low", "high")]
+        report = {"as_of": NOON.isoformat(), "risk_alerts": alerts}
+        store.save_reports([report], **KEY)
+        assert [stored.alert for stored in store.load_alerts()] == alerts[:2]
+        assert store.mark_delivered(store.load_alerts()[:1]) == 1
+        assert store.mark_delivered(store.load_alerts()) == 1
+        assert store.mark_delivered(store.load_alerts()) == 0
+        assert store.load_alerts(delivered=False) == []
+        assert [stored.delivered_at for stored in store.load_alerts(delivered=True)] == [clock.time] * 2
+
+    def test_a_report_written_again_alerts_only_of_what_is_new(self, store: Store) -> None:
+        """What was delivered stays; what was not, and is no longer in the report, goes."""
+        a, b, c = ({"severity": "high", "category": name, "message": name} for name in "abc")
+        store.save_reports([{"as_of": NOON.isoformat(), "risk_alerts": [a, b]}], **KEY)
+        store.mark_delivered(store.load_alerts()[:1])
+        store.save_reports([{"as_of": NOON.isoformat(), "risk_alerts": [a, c]}], **KEY)
+        assert [stored.alert for stored in store.load_alerts(delivered=False)] == [c]
+        assert [stored.alert for stored in store.load_alerts(delivered=True)] == [a]
+
+    @pytest.mark.parametrize("wrong", [["x"], [{"severity": "high"}], [dict.fromkeys(_ALERT, "odd")]])
+    def test_alerts_that_are_none_store_no_report(self, store: Store, wrong: list) -> None:
+        with pytest.raises(ValueError, match="alert"):
+            store.save_reports([{"as_of": NOON.isoformat(), "risk_alerts": wrong}], **KEY)
+        assert store.load_reports() == []
