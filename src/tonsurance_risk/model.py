@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, cast
 
@@ -345,6 +346,10 @@ class Scenario:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields in JSON types; ``Scenario(**scenario.to_dict())`` is equal."""
         return attrs.asdict(self) | {"prices": dict(self.prices)}
+
+    def __reduce__(self) -> tuple[Callable[[], Scenario], tuple[()]]:
+        # The read-only view of the prices can be neither pickled nor copied.
+        return partial(Scenario, **self.to_dict()), ()
 
 
 @attrs.frozen

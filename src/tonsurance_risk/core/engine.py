@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from tonsurance_risk.core.execution import n_threads
 from tonsurance_risk.core.loss_model import LossModel, Segments
 from tonsurance_risk.core.payoff import Workspace
 from tonsurance_risk.core.sampling import BLOCK, REPLICATES, Draw, Plan, Sampler, block_sizes
@@ -145,8 +145,8 @@ def simulated(job: Job, task: Task) -> Part:
     )
 
 
-_MEMORY: deque[FloatArray] = deque(maxlen=os.cpu_count())
-"""Memory for the next tasks, one a processor: touching it for the first time costs as much as a block."""
+_MEMORY: deque[FloatArray] = deque(maxlen=n_threads())
+"""Memory for the next tasks, one a thread: touching it for the first time costs as much as a block."""
 
 
 @contextmanager

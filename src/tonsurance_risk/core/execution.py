@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from itertools import chain, islice
 from typing import TypeVar
 
-from tonsurance_risk.errors import WorkerLostError
+from tonsurance_risk.errors import RiskError, WorkerLostError
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -17,6 +18,9 @@ Result = TypeVar("Result")
 FIRST_TASKS, MOST_TASKS = 4, 256
 """Tasks under way at first, and at most: their results wait in memory until it is their turn. The first number is
 also the most for each thread of our own."""
+
+MOST_THREADS = 8
+"""Threads of our own: each works in memory of its own, of some 10 MB."""
 
 
 def in_order(
@@ -31,30 +35,54 @@ def in_order(
     arguments : iterable
         Taken only as far as there is room, so that an argument may depend on results before it.
     executor : concurrent.futures.Executor, optional
-        None: threads of this process, one a processor; for one task none at all.
+        None: threads of this process, see `n_threads`; for one task none at all.
 
     Raises
     ------
     WorkerLostError
-        If a task did not come back from the executor: nothing is returned in its place.
+        If a task did not come back from the executor: nothing is returned in its place. Errors of this package
+        and `MemoryError` pass through as they are.
     """
     if executor is not None:
-        yield from _submitted(function, arguments, executor, MOST_TASKS)
+        yield from _elsewhere(function, arguments, executor)
         return
-    source, processors = iter(arguments), os.cpu_count() or 1
+    source, count = iter(arguments), n_threads()
     first = list(islice(source, 2))
-    if len(first) < 2 or processors == 1:
+    if len(first) < 2 or count == 1:
         yield from map(function, chain(first, source))
     else:
-        with ThreadPoolExecutor(processors) as threads:
-            yield from _submitted(function, chain(first, source), threads, FIRST_TASKS * processors)
+        with ThreadPoolExecutor(count) as threads:
+            yield from _submitted(function, chain(first, source), threads, FIRST_TASKS * count)
+
+
+def n_threads() -> int:
+    """Return how many threads of our own compute: one a processor that this process may use, at most 8."""
+    usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return min(usable, MOST_THREADS)
+
+
+def _elsewhere(
+    function: Callable[[Argument], Result], arguments: Iterable[Argument], executor: Executor
+) -> Iterator[Result]:
+    done = 0
+    try:
+        for done, result in enumerate(_submitted(function, arguments, executor, MOST_TASKS), 1):  # noqa: B007
+            yield result
+    except (RiskError, MemoryError):
+        raise
+    except Exception as error:
+        raise WorkerLostError(
+            f"the executor {type(executor).__name__} did not return task {done + 1}: {error!r}; "
+            f"no result is given, simulate again",
+            observed=error,
+        ) from error
 
 
 def _submitted(
     function: Callable[[Argument], Result], arguments: Iterable[Argument], executor: Executor, most: int
 ) -> Iterator[Result]:
     waiting: deque[Future[Result]] = deque()
-    room, done, source = FIRST_TASKS, 0, iter(arguments)
+    room, source = FIRST_TASKS, iter(arguments)
     try:
         while True:
             for argument in source:
@@ -64,14 +92,7 @@ def _submitted(
             if not waiting:
                 return
             yield waiting.popleft().result()
-            done += 1
             room = min(room + 1, most)
-    except Exception as error:
-        raise WorkerLostError(
-            f"the executor {type(executor).__name__} did not return task {done + 1}: {error!r}; "
-            f"no result is given, simulate again",
-            observed=error,
-        ) from error
     finally:
         for future in waiting:
             future.cancel()

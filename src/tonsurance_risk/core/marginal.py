@@ -16,7 +16,11 @@ from tonsurance_risk.core.loss_model import LossModel, compile_model
 from tonsurance_risk.core.sample import LossSample
 from tonsurance_risk.core.sampling import Plan
 from tonsurance_risk.core.simulation import Run
-from tonsurance_risk.model import Policy
+from tonsurance_risk.model import FloatArray, Policy, read_only
+
+SINGULAR = 1e-9
+"""Singular values of a factor below this times the largest are 0: those that are not are roots of eigenvalues of
+at least the rounding error of a correlation, and so 1e-8 or more."""
 
 
 @attrs.frozen
@@ -123,9 +127,28 @@ def marginal_risk(
     inputs, coin = sample.inputs, canonical(policy.asset)
     check_symbols(attrs.evolve(inputs.vault, policies=[*inputs.vault.policies, policy]))
     model, _ = compile_model(inputs.vault, inputs.scenarios, inputs.correlation, inputs.volatility, also=coin)
+    model = attrs.evolve(model, factors=_nested(sample.model.factors, model.factors))
     job = Job(model, _extended(sample.plan, model), policy, model.coins.index(coin))
     run = Run(job, inputs, sample.repair_distance, sample.keep, executor)
     return MarginalRisk(policy, sample, run.sample(sample.n), tuple(levels))
+
+
+def _nested(before: FloatArray, factors: FloatArray) -> FloatArray:
+    """Return factors of the same correlations, shape (n_scenarios, n, n), that begin with those of before.
+
+    A row r more with ``L r = c`` and ``sqrt(1 - r'r)``, as Cholesky's algorithm has it. A singular correlation has
+    other factors as well, so that those of the larger matrix need not contain those of the smaller.
+    """
+    size = before.shape[1]
+    if size == factors.shape[1]:
+        return before
+    correlation = factors[:, -1:] @ factors[:, :-1].transpose(0, 2, 1)
+    row = (np.linalg.pinv(before, rcond=SINGULAR) @ correlation.transpose(0, 2, 1))[:, :, 0]
+    nested = np.zeros_like(factors)
+    nested[:, :-1, :-1] = before
+    nested[:, -1, :-1] = row
+    nested[:, -1, -1] = np.sqrt(np.maximum(1.0 - (row**2).sum(axis=1), 0.0))
+    return read_only(nested)
 
 
 def _extended(plan: Plan, model: LossModel) -> Plan:

@@ -29,6 +29,8 @@ BLOCK = 131_072
 """Simulations a block. Fixed: another size gives other losses for the same seed."""
 REPLICATES = 16
 """Independent scramblings of the Sobol points; simulation i belongs to replicate i % 16."""
+MOST_POINTS = REPLICATES << 30
+"""Simulations by Sobol points: a scrambling has 2^30 points."""
 COLUMNS = 1 << 13
 """Simulations whose normals are made at a time and stay in the cache until they are used. Fixed, as BLOCK is."""
 LARGEST_PRODUCT = 1 << 18
@@ -60,7 +62,7 @@ class Tilt:
 
         With t the projection and a_sc the mass of copy c of scenario s,
         ``p_s / sum_c a_sc exp(shift_sc t - shift_sc^2 / 2)``: the density of the scenario over that of the
-        mixture of its copies (the balance heuristic), at most p_s / a_s0.
+        mixture of its copies (the balance heuristic), at most p_s / a_s0, and 0 where p_s is.
 
         References
         ----------
@@ -68,8 +70,12 @@ class Tilt:
         Proceedings of SIGGRAPH (1995) 419-428, doi:10.1145/218380.218498, section 3.
         """
         drawn = np.zeros(len(projection))
+        possible = shares > 0.0
+        # A scenario that cannot happen is never drawn: its density is 0, and so is the weight, 1 / inf.
+        scaled = np.full(self.mass.shape, np.inf)
         with np.errstate(divide="ignore"):
-            scaled = np.log(self.mass) - np.log(shares)[:, None] - self.shift**2 / 2.0
+            scaled[possible] = np.log(self.mass[possible]) - np.log(shares[possible])[:, None]
+        scaled -= self.shift**2 / 2.0
         for copy in range(self.shift.shape[1]):
             exponent = segments.spread(self.shift[:, copy])
             exponent *= projection

@@ -25,7 +25,7 @@ from tonsurance_risk.core.importance import DEFENSIVE, loss_directions, rotation
 from tonsurance_risk.core.loss_model import LossModel, compile_model
 from tonsurance_risk.core.measures import exact_level
 from tonsurance_risk.core.sample import Inputs, Keep, LossSample, kept_count
-from tonsurance_risk.core.sampling import BLOCK, Plan, Sampling
+from tonsurance_risk.core.sampling import BLOCK, MOST_POINTS, Plan, Sampling
 from tonsurance_risk.core.tally import Part, TailCollector, Tally, sum_of
 from tonsurance_risk.model import Estimate, Scenario, Vault, whole, within
 
@@ -119,8 +119,11 @@ def simulate_losses(
     _check_choice(keep, "keep", get_args(Keep))
     if executor is not None and not isinstance(executor, Executor):
         raise ValueError(f"executor must be a concurrent.futures.Executor, found {executor!r}")
+    most = MOST_SIMULATIONS if keep == "all" else MOST_IN_TAIL
+    if sampling == "sobol":
+        most = min(most, MOST_POINTS)
     if n is not None:
-        n = whole(n, "n", 1, MOST_SIMULATIONS if keep == "all" else MOST_IN_TAIL)
+        n = whole(n, "n", 1, most)
     if precision is not None:
         within(precision, "precision", 0.0, open_low=True)
     seed = whole(seed, "seed", 0)
@@ -137,9 +140,10 @@ def simulate_losses(
         keep,
         executor,
     )
-    if precision is None:
-        return run.sample(n or DEFAULT_SIMULATIONS)
-    return run.until(precision, n or PRECISION_CAP)
+    n = n or (DEFAULT_SIMULATIONS if precision is None else PRECISION_CAP)
+    if (rounded := run.job.plan.rounded(n)) > most:
+        raise ValueError(f"n must be at most {most:,} once rounded up for {sampling!r}, found {n:,}: {rounded:,}")
+    return run.sample(n) if precision is None else run.until(precision, n)
 
 
 def adaptive_simulation_count(volatility: float, base: int = 10_000) -> int:
