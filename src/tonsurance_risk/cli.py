@@ -19,6 +19,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from tonsurance_risk import cli_db
 from tonsurance_risk.core.simulation import MOST_SIMULATIONS
 from tonsurance_risk.core.windows import LONGEST_WINDOW
 from tonsurance_risk.errors import LockHeldError, RiskError, SettingsError, UnknownAssetError
@@ -51,6 +52,9 @@ _UsageError: Any = typer.BadParameter.__bases__[0]
 app = typer.Typer(
     help="Risk of stablecoin depeg cover.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
 )
+
+
+app.add_typer(cli_db.app, name="db")
 
 
 class Interval(StrEnum):
@@ -86,7 +90,7 @@ def _root(
 @app.command()
 def daily(
     db: Annotated[
-        str, typer.Option(help="URL of the store: sqlite:///FILE, or memory://.")
+        str, typer.Option(help="URL of the store: sqlite:///FILE, postgresql+psycopg://..., or memory://.")
     ] = "sqlite:///tonsurance_risk.db",
     source: Annotated[
         str, typer.Option(help="Where prices come from: sample (a simulated market), or csv:FOLDER.")

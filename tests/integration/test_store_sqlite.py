@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -417,69 +416,6 @@ class TestTheDatabaseRefuses:
         with opened(path) as store:
             store.save_prices(hours(np.finfo(float).max, 5e-324), **KEY)
             assert store.load_prices()["USDC"].tolist() == [np.finfo(float).max, 5e-324]
-
-
-def save_in_child(path: Path) -> subprocess.Popen:
-    """Start a process that saves 2.0 at 80,000 times, and return once it is about to."""
-    program = """
-import sys
-import numpy as np, pandas as pd
-from tonsurance_risk.storage import open_store
-index = pd.date_range("2020-01-01", periods=40_000, freq="h", tz="UTC")
-prices = pd.DataFrame({"USDC": 2.0, "DAI": 2.0}, index=index)
-with open_store(sys.argv[1]) as store:
-    print("saving", flush=True)
-    store.save_prices(prices, source="feed", step="1h")
-    print("saved", flush=True)
-    input()
-"""
-    child = subprocess.Popen(
-        [sys.executable, "-c", program, f"sqlite:///{path}"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert child.stdout.readline() == "saving\n"
-    return child
-
-
-@pytest.mark.fault("F067")
-@pytest.mark.fault("F069")
-def test_a_killed_save_leaves_the_old_state_or_the_new(tmp_path: Path) -> None:
-    index = pd.date_range("2020-01-01", periods=30_000, freq="h", tz="UTC")
-    first = tmp_path / "first.db"
-    with opened(first) as store:
-        store.save_prices(pd.DataFrame({"USDC": 1.0, "DAI": 1.0}, index=index), **KEY)
-
-    def killed_after(share: float, duration: float) -> tuple:
-        path = tmp_path / f"{share}.db"
-        shutil.copyfile(first, path)
-        child = save_in_child(path)
-        try:
-            time.sleep(share * duration)
-        finally:
-            child.send_signal(signal.SIGKILL)
-            child.communicate()
-        assert child.returncode == -signal.SIGKILL
-        with opened(path) as store:
-            found = np.unique(store.load_prices().to_numpy())
-        assert execute(path, "PRAGMA integrity_check") == [("ok",)]
-        rows = execute(path, "SELECT (SELECT count(*) FROM price_history), (SELECT count(*) FROM price_revision)")
-        return (*found.tolist(), *rows[0])
-
-    whole = tmp_path / "whole.db"
-    shutil.copyfile(first, whole)
-    child = save_in_child(whole)
-    started = time.perf_counter()
-    assert child.stdout.readline() == "saved\n"
-    duration = time.perf_counter() - started
-    child.communicate("\n")
-
-    old, new = (1.0, 60_000, 0), (2.0, 80_000, 60_000)
-    states = [killed_after(share, duration) for share in (0.0, 0.3, 0.6, 0.85, 1.5)]
-    assert set(states) <= {old, new}
-    assert states[0] == old
-    assert states[-1] == new
 
 
 @pytest.mark.fault("F090")

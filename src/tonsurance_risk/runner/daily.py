@@ -115,6 +115,8 @@ def run_daily(
     ------
     SettingsError
         If the step is unknown, the folder cannot be written to, or the source carries none of the assets.
+    LockHeldError
+        If another run is at work on the same date, source and step.
     RiskError
         If no asset could be fetched, or the assessment is not possible. One bad asset does not stop the others.
     """
@@ -126,39 +128,47 @@ def run_daily(
         whole(n, "n", 1, MOST_SIMULATIONS)
     folder = None if out is None else writable_folder(out)
     check_symbols(vault)
-    scenarios = _scenarios(store)
-    settings = _settings_hash(vault, scenarios, source.name, step, seed, n)
-    done = _done_before(store, end, source.name, step, settings)
-    if done is not None:
-        return RunResult(as_of=end, document=done, report_path=_written(done, folder), already_done=True)
-
-    assets = list(dict.fromkeys([*(asset.symbol for asset in (*STABLECOINS, *vault.assets)), BTC]))
-    fetched, not_carried, failed = _fetch(store, source, assets, end, step, progress)
-    progress("assessing", 0, 1)
-    since, until = end - RETENTION, end + timedelta(microseconds=1)
-    prices = store.load_prices(assets, since, until, step=step, source=source.name)
-    report = assess(
-        prices,
-        vault,
-        as_of=end,
-        scenarios=scenarios,
-        history=store.load_snapshots(end=end, source=source.name, step=step),
-        step=step,
-        generated_at=(clock or SystemClock()).now(),
-        seed=seed,
-        n=n,
-        source=source.name,
-        others=other_prices(store, source.name, step, since, until),
-    )
-    document = report.to_dict()
-    document["inputs"]["settings_sha256"] = settings
-    document["data_quality"]["failed_to_fetch"] = failed
-    _record(store, report, document, assets, step)
-    progress("assessing", 1, 1)
+    job = f"daily {source.name} {step}"
+    with store.lock(job, end) as lock:
+        scenarios = _scenarios(store)
+        settings = _settings_hash(vault, scenarios, source.name, step, seed, n)
+        done = _done_before(store, end, source.name, step, settings)
+        if done is not None:
+            return RunResult(as_of=end, document=done, report_path=_written(done, folder), already_done=True)
+        store.begin_job(job, end)
+        try:
+            assets = list(dict.fromkeys([*(asset.symbol for asset in (*STABLECOINS, *vault.assets)), BTC]))
+            fetched, not_carried, failed = _fetch(store, source, assets, end, step, progress)
+            progress("assessing", 0, 1)
+            since, until = end - RETENTION, end + timedelta(microseconds=1)
+            report = assess(
+                store.load_prices(assets, since, until, step=step, source=source.name),
+                vault,
+                as_of=end,
+                scenarios=scenarios,
+                history=store.load_snapshots(end=end, source=source.name, step=step),
+                step=step,
+                generated_at=(clock or SystemClock()).now(),
+                seed=seed,
+                n=n,
+                source=source.name,
+                others=other_prices(store, source.name, step, since, until),
+            )
+            document = report.to_dict()
+            document["inputs"]["settings_sha256"] = settings
+            document["data_quality"]["failed_to_fetch"] = failed
+            lock.verify()
+            _record(store, report, document, assets, step)
+            progress("assessing", 1, 1)
+            written = _written(document, folder)
+        except Exception as error:
+            store.end_job(job, end, error=f"{type(error).__name__}: {error}")
+            raise
+        store.end_job(job, end)
     return RunResult(
         as_of=end,
         document=document,
-        report_path=_written(document, folder),
+        report_path=written,
         fetched=fetched,
         not_carried=not_carried,
         failed=failed,
@@ -169,7 +179,8 @@ def _scenarios(store: Store) -> list[Scenario]:
     """Return the stored scenarios; the built-in ones are put there once and never over an analyst's edit."""
     stored = store.load_scenarios()
     if not stored:
-        store.save_scenarios(builtin_scenarios())
+        # Another run may have put them there, and an analyst changed them, since they were looked for.
+        store.save_scenarios(builtin_scenarios(), only_new=True)
         stored = store.load_scenarios()
     return stored
 
@@ -250,6 +261,7 @@ def _record(
     matrices = report.dependence.correlations.values()
     store.save_correlations([matrix for matrix in matrices if matrix is not None], **place)
     store.save_run_inputs(report.run_inputs())
+    _record_quality(store, report, step)
     snapshot = pd.DataFrame(
         {
             "var_95": [document["var_analysis"]["var_95"]["value"]],
@@ -260,6 +272,24 @@ def _record(
     )
     store.save_snapshots(snapshot, **place)
     store.save_reports([document], **place)
+
+
+def _record_quality(store: Store, report: RiskReport, step: str) -> None:
+    """Mark the prices with findings, and those whose finding is gone; keep what was rejected."""
+    place = {"source": report.source, "step": step}
+    scores = report.quality.sample_scores(report.prices)
+    assets, since = list(scores.columns), scores.index[0]
+    marked = store.load_marks("quality", assets, since, source=report.source, step=step)
+    before = marked.reindex_like(scores)
+    quality = scores.where((scores < 1.0) | before.notna())
+    store.save_marks("quality", quality, **place)
+    store.save_marks("outlier", (quality == 0.0).astype(float).where(quality.notna()), **place)
+    flags = report.quality.flags
+    rejected = flags[flags["action"] == "reject"]
+    rejects = rejected[["asset", "time", "detail"]].assign(
+        reason=rejected["check"], raw=rejected["price"].map(str)
+    )
+    store.save_rejects(rejects, **place)
 
 
 def describe(result: RunResult) -> str:

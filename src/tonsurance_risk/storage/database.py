@@ -58,6 +58,9 @@ class Database(Protocol):
     def before_upgrade(self) -> None:
         """Make what an upgrade that fails may have to go back to."""
 
+    def renumber(self, connection: Connection, table: str) -> None:
+        """Let numbers that the database gives in a table go on after the largest."""
+
     def size(self, connection: Connection) -> int:
         """Return how many bytes the database takes."""
 

@@ -38,6 +38,7 @@ from tonsurance_risk.errors import (
 from tonsurance_risk.storage import database
 from tonsurance_risk.storage.database import Conditions, storage_errors
 from tonsurance_risk.storage.price_rows import AssetPrices, Samples
+from tonsurance_risk.storage.schema import metadata
 from tonsurance_risk.storage.setup import prepare
 from tonsurance_risk.storage.timescale import use_timescale
 
@@ -217,6 +218,14 @@ class Postgres:
 
     def before_upgrade(self) -> None:
         """Do nothing: a transaction covers every statement of an upgrade."""
+
+    def renumber(self, connection: Connection, table: str) -> None:
+        """Set the sequence of a table; see `Database.renumber`."""
+        rows = metadata.tables[table].c
+        if "id" in rows:
+            sequence = func.pg_get_serial_sequence(table, "id")
+            following = func.coalesce(func.max(rows.id), 0) + 1
+            connection.execute(select(func.setval(sequence, following, False)))
 
     def size(self, connection: Connection) -> int:
         """Return the bytes that the server counts; see `Database.size`."""

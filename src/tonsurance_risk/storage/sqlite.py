@@ -130,6 +130,9 @@ class SqliteFile:
         """Copy the file, with all commits of its log, to a name beside it."""
         copy_file(self.engine, self.path.with_name(f"{self.path.name}.before-schema-{VERSION}"))
 
+    def renumber(self, connection: Connection, table: str) -> None:
+        """Do nothing: SQLite looks for the largest itself."""
+
     def size(self, connection: Connection) -> int:
         """Return the bytes of the pages; see `Database.size`."""
         pages, size = (

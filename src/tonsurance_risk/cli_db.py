@@ -1,0 +1,134 @@
+"""The commands ``tonsurance-risk db``: upgrade, look at, back up, check and archive a database."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import attrs
+import typer
+
+from tonsurance_risk.errors import SettingsError
+from tonsurance_risk.reporting.files import json_text
+from tonsurance_risk.runner.integrity import check_store
+from tonsurance_risk.runner.maintenance import RETENTION, archive_prices
+from tonsurance_risk.storage import SqlStore, open_database
+from tonsurance_risk.storage.copies import Contents, back_up, restore
+from tonsurance_risk.storage.information import information
+
+DONE, ATTENTION = 0, 1
+
+app = typer.Typer(
+    help="Upgrade, look at, back up, check and archive a database.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+_Database = Annotated[
+    str, typer.Option("--db", help="sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE.")
+]
+_Json = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
+_DEFAULT = "sqlite:///tonsurance_risk.db"
+
+
+@app.command()
+def upgrade(db: _Database = _DEFAULT) -> int:
+    """Bring the database to the schema of this version; set up one that is empty."""
+    with _opened(db, migrate=True, may_be_new=True) as store:
+        found = information(store.database)
+    typer.echo(f"{found['database']} has the schema version {found['schema_version']}")
+    return DONE
+
+
+@app.command()
+def info(db: _Database = _DEFAULT, as_json: _Json = False) -> int:
+    """Show what the database holds."""
+    with _opened(db) as store:
+        found = information(store.database)
+    _print(found, as_json=as_json)
+    return DONE
+
+
+@app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(help="SQLite file to write; must not exist.")], db: _Database = _DEFAULT
+) -> int:
+    """Copy the database, of either kind, to an SQLite file, and read it again."""
+    with _opened(db) as store:
+        copied = back_up(store.database, file)
+    typer.echo(f"{_rows(copied)} in {file}")
+    return DONE
+
+
+@app.command("restore")
+def restore_(file: Annotated[Path, typer.Argument(help="A backup.")], db: _Database = _DEFAULT) -> int:
+    """Copy a backup into a database, of either kind, that holds no data yet."""
+    with _opened(db, may_be_new=True) as store:
+        copied = restore(file, store.database)
+        typer.echo(f"{_rows(copied)} restored into {store.database.name}")
+    return DONE
+
+
+@app.command()
+def check(db: _Database = _DEFAULT, as_json: _Json = False) -> int:
+    """Look for broken rules, gaps, and results that the prices no longer give; change nothing."""
+    with _opened(db) as store:
+        checks = check_store(store)
+    if as_json:
+        typer.echo(json_text({"checks": [attrs.asdict(one) for one in checks]}), nl=False)
+    else:
+        for one in checks:
+            typer.echo(f"{'ok ' if one.passed else 'NO '} {one.name}: {one.message}")
+    return DONE if all(one.passed for one in checks) else ATTENTION
+
+
+@app.command()
+def archive(
+    folder: Annotated[Path, typer.Argument(help="Folder for the files.")],
+    db: _Database = _DEFAULT,
+    before: Annotated[
+        str | None, typer.Option(help="Date; months that end before it are archived.  [default: 730 days ago]")
+    ] = None,
+) -> int:
+    """Move old prices to compressed files, each read again before anything is deleted."""
+    try:
+        limit = datetime.now(UTC) - RETENTION if before is None else datetime.fromisoformat(before)
+    except ValueError as error:
+        raise SettingsError(f"--before must be a date such as 2023-01-01, found {before!r}") from error
+    with _opened(db) as store:
+        made = archive_prices(
+            store, folder, before=limit.astimezone(UTC) if limit.tzinfo else limit.replace(tzinfo=UTC)
+        )
+    typer.echo(f"{sum(one.n_rows for one in made):,} rows in {len(made):,} new files in {folder}")
+    return DONE
+
+
+def _opened(db: str, *, migrate: bool = False, may_be_new: bool = False) -> SqlStore:
+    if db == "memory://":
+        raise SettingsError("--db memory:// is gone when the command ends; name a database")
+    file = Path(db.removeprefix("sqlite:///"))
+    if not may_be_new and db.startswith("sqlite:///") and not file.exists():
+        # Opening it would make an empty one.
+        raise SettingsError(f"--db: there is no database {str(file)!r}", observed=str(file))
+    return SqlStore(open_database(db, migrate=migrate))
+
+
+def _rows(copied: Contents) -> str:
+    return f"{sum(copied.rows.values()):,} rows of {len(copied.rows)} tables"
+
+
+def _print(found: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json_text(found), nl=False)
+        return
+    for name in ("database", "schema_version", "size_bytes", "timescaledb"):
+        typer.echo(f"{name.replace('_', ' ')}: {found[name]}")
+    for table, rows in found["rows"].items():
+        typer.echo(f"  {table}: {rows:,}")
+    for prices in found["prices"]:
+        typer.echo(
+            f"  {prices['source']} {prices['step']}: {prices['n']:,} prices of {prices['assets']} assets, "
+            f"{prices['first']} to {prices['last']}"
+        )

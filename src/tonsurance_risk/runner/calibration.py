@@ -1,0 +1,139 @@
+"""Scenarios calibrated from stored events, and what they predicted against what a vault would have paid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import cast
+
+import attrs
+import numpy as np
+import pandas as pd
+
+from tonsurance_risk.assets import canonical, own_pegs
+from tonsurance_risk.core.fingerprint import content_hash
+from tonsurance_risk.core.prices import peg_reference
+from tonsurance_risk.core.scenarios import joint_episodes, scenarios_from_events
+from tonsurance_risk.core.stress import stress_test
+from tonsurance_risk.errors import InsufficientDataError
+from tonsurance_risk.model import BTC, YEAR, Peg, Scenario, Vault
+from tonsurance_risk.ports import Clock, ScenarioBacktest, Store, SystemClock
+from tonsurance_risk.sources.steps import STEPS
+
+EPISODE_WINDOW = timedelta(hours=72)
+
+
+def calibrate_scenarios(store: Store, *, source: str, step: str, active: bool = False) -> list[Scenario]:
+    """Derive scenarios from the stored events of a source, store them with what they come from, and return them.
+
+    Parameters
+    ----------
+    store : Store
+    source, step : str
+        Of the prices in which the events were found.
+    active : bool
+        Whether simulations use them from now on, beside the scenarios that are stored already.
+
+    Raises
+    ------
+    InsufficientDataError
+        If there are no prices of that source and step.
+    """
+    prices = store.load_prices(source=source, step=step)
+    if prices.empty:
+        raise InsufficientDataError(f"no {step} prices of {source} are stored", observed=0, required=1)
+    events = [event for event in store.load_events(source=source) if event.sample_span == STEPS[step]]
+    years = {asset: _years(column.dropna()) for asset, column in prices.items()}
+    derived = scenarios_from_events(events, observed_years=cast("Mapping[str, float]", years))
+    scenarios = [
+        attrs.evolve(scenario, is_active=active, source=f"{scenario.source}; {step} prices of {source}")
+        for scenario in derived
+    ]
+    episodes = joint_episodes(events, EPISODE_WINDOW)
+    # The last scenario is that of no event.
+    origins = {scenario.name: episode for scenario, episode in zip(scenarios, episodes, strict=False)}
+    store.save_scenarios(scenarios, events=origins)
+    return scenarios
+
+
+def _years(observed: pd.Series) -> float:
+    return float((observed.index[-1] - observed.index[0]) / YEAR) or 1.0 / 365.0
+
+
+def backtest_scenarios(
+    store: Store,
+    vault: Vault,
+    *,
+    source: str,
+    step: str,
+    clock: Clock = SystemClock(),  # noqa: B008 - no state
+) -> list[ScenarioBacktest]:
+    """Compare the loss of each calibrated scenario with that of the prices of its episode, and store both.
+
+    Parameters
+    ----------
+    store : Store
+    vault : Vault
+    source, step : str
+        Of the prices that are replayed.
+    clock : Clock
+        Tells when.
+
+    Returns
+    -------
+    list of ScenarioBacktest
+        Of the scenarios that have events of this source.
+
+    Notes
+    -----
+    Predicted: the loss of the scenario's levels, without shocks. Actual: each policy pays for the lowest ratio
+    that its asset had from the first start to the last end of the episode, and Bitcoin moves as it did. The two
+    differ by what a scenario leaves out: coins that moved without an event, and Bitcoin.
+    """
+    found = []
+    for scenario in store.load_scenarios():
+        events = store.load_scenario_events(scenario.name)
+        events = events[events["source"] == source]
+        if events.empty:
+            continue
+        start, end = events["start"].min(), events["end"].max()
+        prices = store.load_prices(None, start, end + timedelta(microseconds=1), source=source, step=step)
+        predicted = stress_test(vault, [attrs.evolve(scenario, is_active=True)]).losses.iloc[0]
+        found.append(
+            ScenarioBacktest(
+                scenario=scenario.name,
+                vault_sha256=content_hash(vault.to_dict()),
+                start=start,
+                end=end,
+                predicted_loss=float(predicted),
+                actual_loss=replayed_loss(vault, prices),
+                evaluated_at=pd.Timestamp(clock.now()),
+            )
+        )
+    store.save_backtests(found, source=source, step=step)
+    return found
+
+
+def replayed_loss(vault: Vault, prices: pd.DataFrame) -> float:
+    """Return what a vault loses over some prices: payouts at the lowest ratios, and the move of its Bitcoin.
+
+    Parameters
+    ----------
+    vault : Vault
+    prices : DataFrame of shape (n_times, n_assets)
+        [USD]; an asset that is not there does not move.
+    """
+    pegs = own_pegs(vault)
+    lowest = {asset: _lowest_ratio(prices[asset].dropna(), pegs) for asset in prices.columns if asset != BTC}
+    paid = sum(float(policy.payout(lowest.get(canonical(policy.asset), 1.0))) for policy in vault.policies)
+    bitcoin = prices[BTC].dropna() if BTC in prices.columns else pd.Series(dtype=float)
+    moved = 0.0 if bitcoin.empty else float(bitcoin.iloc[-1] / bitcoin.iloc[0] - 1.0)
+    return paid - vault.btc_value * moved
+
+
+def _lowest_ratio(observed: pd.Series, pegs: Mapping[str, Peg]) -> float:
+    if observed.empty:
+        return 1.0
+    values = observed.to_numpy(dtype=float)
+    reference, _ = peg_reference(str(observed.name), cast("pd.DatetimeIndex", observed.index), values, pegs)
+    return float(np.min(values / reference))

@@ -1,0 +1,352 @@
+"""What only a store on a server can suffer: connections that go, locks, other writers, wrong URLs, secrets."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+from sqlalchemy import create_engine, event, exc, make_url, text
+
+from tonsurance_risk.cli import run
+from tonsurance_risk.errors import (
+    LockHeldError,
+    RiskError,
+    SettingsError,
+    StorageError,
+    StoreBusyError,
+    StoreCorruptError,
+    StoreUnavailableError,
+)
+from tonsurance_risk.model import Scenario
+from tonsurance_risk.ports import WriteResult
+from tonsurance_risk.storage import SqlStore, database, open_store
+from tonsurance_risk.storage.schema import price_history
+from tonsurance_risk.storage.timescale import timescale
+from tonsurance_risk.testing.examples import KEY, NOON, hours, matrix, snapshots
+from tonsurance_risk.testing.examples import event as depeg
+
+SECRET = "hunter2-Ω/@"
+
+
+def execute(url: str, *statements: str) -> None:
+    engine = create_engine(url)
+    try:
+        with engine.begin() as connection:
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+    finally:
+        engine.dispose()
+
+
+def terminate_others(url: str) -> None:
+    """What a restart of the server does to every connection."""
+    execute(
+        url,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
+
+
+class TestConnections:
+    @pytest.mark.fault("F076")
+    def test_a_connection_lost_between_two_uses(self, postgres_url: str) -> None:
+        with open_store(postgres_url) as store:
+            terminate_others(postgres_url)
+            assert store.save_prices(hours(1.0), **KEY) == WriteResult(1, 0, 0)
+
+    @pytest.mark.fault("F076")
+    def test_a_connection_lost_in_a_transaction(self, postgres_url: str) -> None:
+        """The whole of it is done again, once."""
+        with open_store(postgres_url) as store:
+            lost = []
+
+            @event.listens_for(store.database.engine, "before_cursor_execute")
+            def _lose(_connection, _cursor, sql, *_others) -> None:
+                if "INSERT INTO price_history" in sql and not lost:
+                    lost.append(sql)
+                    terminate_others(postgres_url)
+
+            assert store.save_prices(hours(1.0, 0.9), **KEY) == WriteResult(2, 0, 0)
+            assert len(lost) == 1
+            assert store.load_prices()["USDC"].tolist() == [1.0, 0.9]
+
+    @pytest.mark.fault("F077")
+    @pytest.mark.parametrize("code", ["40P01", "40001"])
+    def test_a_deadlock_is_tried_again(self, postgres_url: str, code: str) -> None:
+        execute_after = []
+        with open_store(postgres_url) as store:
+
+            @event.listens_for(store.database.engine, "before_cursor_execute")
+            def _stop(connection, _cursor, sql, *_others) -> None:
+                if "INSERT INTO price_history" in sql and len(execute_after) < 2:
+                    execute_after.append(sql)
+                    raise_code = f"DO $$ BEGIN RAISE EXCEPTION 'stopped' USING ERRCODE = '{code}'; END $$"
+                    connection.connection.cursor().execute(raise_code)
+
+            assert store.save_prices(hours(1.0), **KEY) == WriteResult(1, 0, 0)
+        assert len(execute_after) == 2
+
+    @pytest.mark.fault("F078")
+    def test_a_pool_without_connections(self, postgres_url: str, monkeypatch) -> None:
+        monkeypatch.setattr(database, "BUSY_TIMEOUT", timedelta(seconds=0.2))
+        with open_store(postgres_url) as store:
+            held = [store.database.engine.connect() for _ in range(15)]
+            with pytest.raises(StoreBusyError, match="no connection"):
+                store.load_prices()
+            for connection in held:
+                connection.close()
+            assert store.load_prices().empty
+
+    @pytest.mark.fault("F072")
+    def test_one_writer_at_a_time(self, postgres_url: str, monkeypatch) -> None:
+        """Another waits, and gives up after the timeout; readers do not wait."""
+        monkeypatch.setattr(database, "BUSY_TIMEOUT", timedelta(seconds=0.3))
+        with open_store(postgres_url) as store, open_store(postgres_url) as other:
+            with other.database.begun(writes=True):
+                with pytest.raises(StoreBusyError, match="locked by another process"):
+                    store.save_prices(hours(1.0), **KEY)
+                assert store.load_prices().empty
+            assert store.save_prices(hours(1.0), **KEY) == WriteResult(1, 0, 0)
+
+    def test_many_writers_lose_nothing(self, postgres_url: str) -> None:
+        """Each of the 20 changes of one price is a revision."""
+        with open_store(postgres_url) as store, ThreadPoolExecutor(4) as pool:
+            results = list(pool.map(lambda k: store.save_prices(hours(1.0 + k / 100), **KEY), range(20)))
+            assert sum(result.new for result in results) == 1
+            with store.database.begun(writes=False) as connection:
+                revisions = connection.execute(text("SELECT count(*) FROM price_revision")).scalar_one()
+            assert revisions == sum(result.changed for result in results) == 19
+
+    @pytest.mark.fault("F080")
+    def test_a_server_that_takes_no_writes(self, postgres_url: str) -> None:
+        with open_store(postgres_url) as store:
+            name = make_url(postgres_url).database
+            execute(postgres_url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+            store.database.engine.dispose()
+            try:
+                with pytest.raises(StoreUnavailableError, match="takes no writes"):
+                    store.save_prices(hours(1.0), **KEY)
+            finally:
+                execute(postgres_url, "SET TRANSACTION READ WRITE", f"ALTER DATABASE {name} RESET ALL")
+                store.database.engine.dispose()
+            assert store.save_prices(hours(1.0), **KEY) == WriteResult(1, 0, 0)
+
+    @pytest.mark.fault("F087")
+    def test_a_lock_whose_connection_is_gone(self, postgres_url: str) -> None:
+        """Its holder is told; the pool holds no lock."""
+        with open_store(postgres_url) as store:
+            with store.lock("daily", NOON) as lock:
+                terminate_others(postgres_url)
+                with pytest.raises(LockHeldError, match="is gone"):
+                    lock.verify()
+            store.load_prices()
+            with store.database.begun(writes=False) as connection:
+                held = connection.execute(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"))
+                assert held.scalar_one() == 0
+
+
+class TestContent:
+    @pytest.mark.fault("F034")
+    @pytest.mark.fault("F091")
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "UPDATE price_history SET price = 'NaN'",
+            "UPDATE price_history SET price = 'Infinity'",
+            "UPDATE price_history SET price = 0",
+            "UPDATE price_history SET price = 'high'",
+            "UPDATE price_history SET quality = 'NaN'",
+            "UPDATE price_history SET outlier = 0.5",
+            "UPDATE historical_depegs SET severity = 'NaN'",
+            'UPDATE historical_depegs SET "end" = start - 1',
+            "UPDATE historical_depegs SET min_duration = -1",
+            "UPDATE historical_depegs SET direction = 'left'",
+            "UPDATE asset_correlations SET correlation = 1.1",
+            "UPDATE asset_correlations SET asset_1 = 'b', asset_2 = 'B'",
+            "DELETE FROM correlation_assets",
+            "UPDATE stress_scenarios SET probability = 1.1",
+            "UPDATE risk_snapshots SET var_95 = 'Infinity'",
+            "INSERT INTO scenario_events VALUES ('none', 'USDC', 'below', 0, 0, NULL, 0)",
+            "INSERT INTO etl_job_status VALUES ('daily', 0, 'asleep', 1, 0, NULL, '')",
+        ],
+    )
+    def test_the_database_refuses_what_breaks_a_rule(self, postgres_url: str, statement: str) -> None:
+        with open_store(postgres_url) as store:
+            store.save_prices(hours(1.0), **KEY)
+            store.save_events([depeg()])
+            store.save_correlations([matrix("B", "b")], **KEY)
+            store.save_scenarios([Scenario("a", 0.1)])
+            store.save_snapshots(snapshots([1.0]), **KEY)
+        with pytest.raises(exc.DBAPIError):
+            execute(postgres_url, statement)
+
+    @pytest.mark.fault("F070")
+    def test_a_full_disk(self, postgres_url: str) -> None:
+        """Simulated by the error that the server gives; nothing of the write is kept."""
+        with open_store(postgres_url) as store:
+
+            @event.listens_for(store.database.engine, "before_cursor_execute")
+            def _fill(connection, _cursor, sql, *_others) -> None:
+                if "INSERT INTO price_history" in sql:
+                    full = "DO $$ BEGIN RAISE EXCEPTION 'no space left' USING ERRCODE = '53100'; END $$"
+                    connection.connection.cursor().execute(full)
+
+            with pytest.raises(StorageError, match="its disk is full"):
+                store.save_prices(hours(1.0), **KEY)
+            assert store.load_prices().empty
+
+    @pytest.mark.fault("F090")
+    def test_a_large_write_is_one_transaction(self, postgres_url: str) -> None:
+        index = pd.date_range("2020-01-01", periods=250_000, freq="min", tz="UTC")
+        seen = set()
+        with open_store(postgres_url) as store, open_store(postgres_url) as reader:
+            done = threading.Event()
+
+            def watch() -> None:
+                while not done.wait(0.02):
+                    seen.add(len(reader.load_prices(step="60s")))
+
+            watcher = threading.Thread(target=watch)
+            watcher.start()
+            try:
+                prices = pd.Series(1.0 + np.arange(250_000) * 1e-9, index, name="USDC")
+                assert store.save_prices(prices, source="feed", step="60s").new == 250_000
+            finally:
+                done.set()
+                watcher.join()
+        assert seen <= {0, 250_000}
+
+    @pytest.mark.fault("F073")
+    def test_the_database_of_something_else_is_left_as_it_is(self, postgres_url: str) -> None:
+        execute(postgres_url, "CREATE TABLE customers (name TEXT)")
+        with pytest.raises(StoreCorruptError, match=r"something else.*customers"):
+            open_store(postgres_url)
+
+    def test_the_views_give_the_same_on_both(self, postgres_url: str, tmp_path) -> None:
+        """Row for row, type for type."""
+        found = []
+        for url in (f"sqlite:///{tmp_path / 'risk.db'}", postgres_url):
+            with open_store(url) as store:
+                prices = pd.Series(
+                    [1.0, 0.9, 0.8],
+                    pd.to_datetime(["1969-12-31 23:00", "1970-01-01 00:00", "1970-01-01 23:00"], utc=True),
+                    name="USDC",
+                )
+                store.save_prices(prices, **KEY)
+                store.save_marks("outlier", (prices < 0.85).astype(float).to_frame(), **KEY)
+                store.save_events([depeg(), depeg(start=NOON + timedelta(days=9), recovered_at=None)])
+                store.save_correlations([matrix("BTC", "DAI", "USDC", r=0.95)], **KEY)
+                store.save_scenarios([Scenario("a", 0.1), Scenario("b", 0.1, is_active=False)])
+                views = {}
+                with store.database.begun(writes=False) as connection:
+                    for view in (
+                        "depeg_statistics",
+                        "latest_correlations",
+                        "contagion_risk",
+                        "active_scenarios",
+                        "daily_price_stats",
+                        "recent_price_anomalies",
+                    ):
+                        rows = connection.execute(text(f"SELECT * FROM {view}")).all()
+                        views[view] = sorted(
+                            str([bool(v) if k == "is_default" else v for k, v in row._mapping.items()])
+                            for row in rows
+                        )
+                found.append(views)
+        assert found[0] == found[1]
+        assert [len(rows) for rows in found[0].values()] == [1, 3, 1, 1, 2, 1]
+        day = "['USDC', 'feed', '1h', 0, 2, 0.8, 0.9, 0.85"
+        assert found[0]["daily_price_stats"][1].startswith(day)
+
+
+class TestSecrets:
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "postgresql+psycopg://me:{}@127.0.0.1:1/db",
+            "postgresql+psycopg://me:{}@127.0.0.1:port/db",
+            "postgresql+psycopg://me:{}@host/db?sslmode=perhaps",
+            "postgresql+psycopg://me:{}@[::1/db",
+            "postgresql+psycopg://127.0.0.1:1/db?password={}",
+            "postgresql+psycopg2://me:{}@127.0.0.1:1/db",
+            "postgresql://me:p@{}@127.0.0.1:1/db",
+            "postgresql://me:x/{}@127.0.0.1:1/db",
+            "postgresql:///{}@db",
+        ],
+    )
+    def test_no_password_in_errors_and_logs(self, url: str, caplog, capsys) -> None:
+        caplog.set_level(logging.DEBUG)
+        for secret in (SECRET, "hunter2"):
+            with pytest.raises(RiskError) as refused:
+                open_store(url.format(secret))
+            shown = "".join(traceback.format_exception(refused.value)) + repr(refused.value) + caplog.text
+            assert "hunter2" not in shown.replace(url.format(secret), "")
+            assert run(["db", "info", "--db", url.format(secret)]) in (2, 3)
+            said = capsys.readouterr()
+            assert "hunter2" not in said.out + said.err
+
+    def test_a_wrong_password_and_a_name_that_is_not_there(self, postgres_url: str) -> None:
+        url = make_url(postgres_url).set(password="hunter2", database="not there")
+        with pytest.raises(StoreUnavailableError, match="not there") as refused:
+            open_store(url.render_as_string(hide_password=False))
+        assert "hunter2" not in "".join(traceback.format_exception(refused.value))
+
+    def test_an_open_store_does_not_show_it(self, postgres_url: str) -> None:
+        url = make_url(postgres_url).set(password="hunter2").render_as_string(hide_password=False)
+        with open_store(url) as store:
+            shown = f"{store!r} {store.database!r} {store.database.engine!r} {store.database.name}"
+            execute(postgres_url, "DROP TABLE risk_reports CASCADE")
+            with pytest.raises(StorageError) as failed:
+                store.load_reports()
+            assert "hunter2" not in shown + "".join(traceback.format_exception(failed.value))
+
+    @pytest.mark.parametrize("url", ["postgresql+psycopg://localhost:1/db", "postgresql://localhost:1/db"])
+    def test_a_server_that_does_not_answer(self, url: str) -> None:
+        begin = time.perf_counter()
+        with pytest.raises(StoreUnavailableError, match="postgresql://localhost:1/db does not answer"):
+            open_store(url)
+        assert time.perf_counter() - begin < 15
+
+    def test_without_the_driver(self, monkeypatch) -> None:
+        monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+        with pytest.raises(SettingsError, match=r"tonsurance-risk\[postgres\]"):
+            open_store("postgresql://localhost/db")
+
+
+class TestTimescale:
+    @pytest.mark.fault("F083")
+    def test_without_the_extension_everything_is_a_plain_table(self, postgres_url: str, capsys) -> None:
+        with open_store(postgres_url) as store, store.database.begun(writes=False) as connection:
+            if timescale(connection) is not None:
+                pytest.skip("the server has TimescaleDB; see the tests marked timescale")
+        assert run(["db", "info", "--db", postgres_url]) == 0
+        assert "timescaledb: None" in capsys.readouterr().out
+
+    @pytest.mark.fault("F085")
+    def test_every_unique_key_of_prices_has_the_time(self) -> None:
+        """A hypertable takes no other."""
+        assert "time" in price_history.primary_key.columns
+        assert not [index for index in price_history.indexes if index.unique and "time" not in index.columns]
+
+    @pytest.mark.timescale
+    @pytest.mark.fault("F084")
+    @pytest.mark.fault("F086")
+    def test_a_hypertable_where_the_server_has_the_extension(self, postgres_url: str) -> None:
+        try:
+            execute(postgres_url, "CREATE EXTENSION IF NOT EXISTS timescaledb")
+        except exc.DBAPIError as error:
+            pytest.skip(f"the server has no TimescaleDB: {str(error.orig).splitlines()[0]}")
+        for _ in range(2):
+            with open_store(postgres_url, migrate=True) as store:
+                assert isinstance(store, SqlStore)
+                store.save_prices(hours(1.0), **KEY)
+                with store.database.begun(writes=False) as connection:
+                    found = timescale(connection)
+                assert found is not None
+                assert found.is_hypertable
