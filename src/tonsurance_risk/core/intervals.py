@@ -156,6 +156,8 @@ def _rank_interval(value: float, tail: Tail, level: float, design: Design) -> tu
         )
     # The losses up to the quantile number from low to high - 1; a whole number stands for half to each side.
     half = n * design.critical * math.sqrt(_quantile_variance(value, tail, design))
+    if not math.isfinite(half):
+        return 0, n + 1
     rank = tail_rank(n, level)
     return (
         min(math.floor(float(n * share) - half + 1.0), rank),
