@@ -11,14 +11,17 @@ import math
 import numpy as np
 from scipy import special
 
+from tonsurance_risk.core.importance import DEFENSIVE
 from tonsurance_risk.core.measures import exact_level, tail_rank
 from tonsurance_risk.core.tally import Tally
 from tonsurance_risk.core.variance import Design, Tail, mean_variance, not_kept, share_variance
 from tonsurance_risk.errors import InsufficientDataError
-from tonsurance_risk.model import Estimate
+from tonsurance_risk.model import Estimate, FloatArray
 
 FEW_TAIL_LOSSES = 10
 """Below this expected number of losses beyond the level a note says so."""
+LARGEST_WEIGHT = 1.0 / DEFENSIVE
+"""No weight of importance sampling exceeds it."""
 
 
 def quantile_estimate(tail: Tail, level: float, design: Design) -> Estimate:
@@ -115,8 +118,9 @@ def loss_probability(tail: Tail, capital: float, design: Design) -> Estimate:
     """Return the probability of a loss above `capital` [USD].
 
     For a plain sample the interval is that of Clopper and Pearson. For the others it is normal (Student for
-    replicates), but not within that of Clopper and Pearson for the number of hits, which is all that a sample
-    with hardly a hit can say; weights scale it by their largest.
+    replicates) with their own variance; where fewer than 10 simulations are hits, or misses, or they do not vary,
+    it is that of Clopper and Pearson for as many independent draws, times weights where there are weights, or
+    the normal one as well if the share varies by more than twice that of such draws.
 
     References
     ----------
@@ -131,19 +135,44 @@ def loss_probability(tail: Tail, capital: float, design: Design) -> Estimate:
         )
     hit = tail.losses > capital
     n, k = design.n, int(hit.sum())
-    low = float(special.betaincinv(k, n - k + 1, 0.025)) if k else 0.0
-    high = float(special.betaincinv(k + 1, n - k, 0.975)) if k < n else 1.0
     weights = np.ones(k) if tail.weights is None else tail.weights[hit]
     value = float(weights.sum()) / n
     level_hit = design.level_losses > capital
-    variance = mean_variance(weights, hit, tail, design, level_hit * design.level_weights)
+    few = min(k, n - k) < FEW_TAIL_LOSSES
+    if design.sampling == "stratified" and not few:
+        variance = share_variance(hit, level_hit, tail, design)
+    else:
+        variance = mean_variance(weights, hit, tail, design, level_hit * design.level_weights)
     error = math.sqrt(variance) if 0.0 < variance < math.inf else None
     note = "" if error is not None else f"{k} of {n} simulations: no standard error"
-    if tail.weights is not None:
-        low, high = (0.0, high * float(tail.weights.max())) if k == 0 else (value, value)
-    if error is not None:
-        low, high = min(low, value - design.critical * error), max(high, value + design.critical * error)
+    half = 0.0 if error is None else design.critical * error
+    low, high = value - half, value + half
+    if error is None or few or design.sampling == "plain":
+        low, high = _hit_interval(k, n) if tail.weights is None else _weighted_ends(value, weights, n)
+        # Strata that were not drawn can make the share vary by far more than that of independent draws.
+        independent = (k + 0.5) * (n - k + 0.5) / (n + 1.0) ** 2 / n * float(weights.max(initial=1.0)) ** 2
+        if design.sampling != "plain" and half**2 > 2.0 * design.critical**2 * independent:
+            low, high = min(low, value - half), max(high, value + half)
     return Estimate(value, max(low, 0.0), min(high, 1.0), error, note)
+
+
+def _hit_interval(k: int, n: int) -> tuple[float, float]:
+    """Return the ends of Clopper and Pearson for k hits of n."""
+    low = float(special.betaincinv(k, n - k + 1, 0.025)) if k else 0.0
+    high = float(special.betaincinv(k + 1, n - k, 0.975)) if k < n else 1.0
+    return low, high
+
+
+def _weighted_ends(value: float, weights: FloatArray, n: int) -> tuple[float, float]:
+    """Return the ends for the share of hits times their smallest and largest weight.
+
+    Without a hit the largest is that which importance sampling allows; so it is for the few misses.
+    """
+    k = len(weights)
+    low, high = _hit_interval(k, n)
+    if k > n - FEW_TAIL_LOSSES:
+        return min(1.0 - _hit_interval(n - k, n)[1] * LARGEST_WEIGHT, value), 1.0
+    return min(low * float(weights.min(initial=1.0)), value), high * float(weights.max() if k else LARGEST_WEIGHT)
 
 
 def _rank_interval(value: float, tail: Tail, level: float, design: Design) -> tuple[int, int]:
@@ -156,6 +185,8 @@ def _rank_interval(value: float, tail: Tail, level: float, design: Design) -> tu
         )
     # The losses up to the quantile number from low to high - 1; a whole number stands for half to each side.
     half = n * design.critical * math.sqrt(_quantile_variance(value, tail, design))
+    if not math.isfinite(half):
+        return 0, n + 1
     rank = tail_rank(n, level)
     return (
         min(math.floor(float(n * share) - half + 1.0), rank),
