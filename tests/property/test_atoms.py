@@ -86,3 +86,59 @@ def test_few_weighted_hits():
         assert estimate.low <= estimate.value <= estimate.high
         exact = stats.binomtest(hits, whole.n).proportion_ci(0.95, "exact")
         assert pytest.approx(exact.high * largest) == estimate.high
+
+
+RARE = tr.Vault(1e7, [tr.Policy("a", "USDC", 1e6, 0.93, 0.9)])
+"""Shocks of 2 % reach the trigger in 1 of 7,000 simulations."""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n", [4_096, 32_768])
+def test_no_ends_of_means_where_hardly_a_loss_is_not_zero(kind, n):
+    """Hardly a loss is seen: that all others are 0 is no proof that the mean is known."""
+    sample = tr.simulate_losses(RARE, CALM, volatility={"USDC": 0.02}, n=n, sampling=kind, tail_level=0.9)
+    beside = int((sample.losses > 0.0).sum())
+    for estimate in (sample.expected_loss(), sample.expected_shortfall(0.95)):
+        if beside < 30:
+            assert (None, None, None) == (estimate.low, estimate.high, estimate.standard_error)
+            assert "too few for an interval" in estimate.note
+        else:
+            assert kind == "importance"
+            assert estimate.low <= estimate.value <= estimate.high
+
+
+def test_an_atom_that_no_shock_exceeds_has_ends():
+    """The whole coverage is paid beyond the floor; more cannot be lost."""
+    scenarios = [tr.Scenario("calm", 0.9), tr.Scenario("crash", 0.1, prices={"USDC": 0.5})]
+    sample = tr.simulate_losses(SHOCKED, scenarios, volatility={"USDC": 0.02}, n=10_000)
+    estimate = sample.expected_shortfall(0.95)
+
+    assert estimate.note == ""
+    for number in (estimate.value, estimate.low, estimate.high):
+        assert number == pytest.approx(1e6)
+
+
+def test_where_nothing_moves_the_mean_is_exact():
+    """Stratified counts are exact, and so is a mean of losses that are known."""
+    sample = tr.simulate_losses(SHOCKED, [tr.Scenario("dip", 1.0, prices={"USDC": 0.945})], n=100)
+    estimate = sample.expected_loss()
+
+    assert estimate.value == pytest.approx(500_000.0)
+    assert (estimate.value, estimate.value) == (estimate.low, estimate.high)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("level", [0.9, 0.95, 0.99])
+def test_a_kept_tail_gives_the_same_at_an_atom(kind, level):
+    """The losses of 0 are not kept one by one, but that they are 0 is known."""
+    whole, tail = (
+        tr.simulate_losses(RARE, CALM, volatility={"USDC": 0.025}, n=65_536, sampling=kind, keep=keep)
+        for keep in ("all", "tail")
+    )
+    assert len(tail.losses) < 65_536 * (0.6 if kind == "importance" else 0.1)
+
+    for measure in ("value_at_risk", "expected_shortfall"):
+        estimate, kept = getattr(whole, measure)(level), getattr(tail, measure)(level)
+        assert (estimate.value, estimate.note) == (kept.value, kept.note)
+        assert estimate.low == pytest.approx(kept.low)
+        assert estimate.high == pytest.approx(kept.high)

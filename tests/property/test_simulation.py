@@ -419,7 +419,7 @@ def test_allocation_variance_equals_brute_force():
     points = (np.arange(100)[None, :] + starts[:, None]) / 100
     sums = means[np.minimum(np.searchsorted(cumulated, points, side="right"), 6)].sum(axis=1)
 
-    design = Design("stratified", 100, np.full(7, 14.0), cumulated, means, np.ones(7))
+    design = Design("stratified", 100, np.full(7, 14.0), cumulated, means, np.ones(7), 0.0)
 
     assert np.var(sums) == pytest.approx(design.between(means), rel=0.01)
 

@@ -14,12 +14,14 @@ from scipy import special
 from tonsurance_risk.core.importance import DEFENSIVE
 from tonsurance_risk.core.measures import exact_level, tail_rank
 from tonsurance_risk.core.tally import Tally
-from tonsurance_risk.core.variance import Design, Tail, mean_variance, not_kept, share_variance
+from tonsurance_risk.core.variance import Design, Steps, Tail, mean_variance, not_kept, share_variance
 from tonsurance_risk.errors import InsufficientDataError
 from tonsurance_risk.model import Estimate, FloatArray
 
 FEW_TAIL_LOSSES = 10
 """Below this expected number of losses beyond the level a note says so."""
+FEW_OFF_ATOM = 30
+"""With fewer losses beside an atom the mean of what lies beside it is too skew for a normal interval."""
 LARGEST_WEIGHT = 1.0 / DEFENSIVE
 """No weight of importance sampling exceeds it."""
 
@@ -45,20 +47,21 @@ def quantile_estimate(tail: Tail, level: float, design: Design) -> Estimate:
         high = tail.ranked(n - high_rank) if high_rank <= n else None
         expected = float(n * (1 - share))
     else:
-        losses, above = tail.shares()
-        target, largest = float(1 - share), len(losses) - 1
-        place = int(np.searchsorted(above, target, side="right"))
-        if place > largest and tail.floor > -math.inf:
-            raise not_kept(tail)
-        value = float(losses[min(place, largest)])
-        half = design.critical * math.sqrt(_quantile_variance(value, tail, design))
-        low_place = int(np.searchsorted(above, target + half, side="right"))
-        high_place = int(np.searchsorted(above, target - half, side="right")) - 1
-        low = float(losses[low_place]) if low_place <= largest else None
-        high = float(losses[high_place]) if high_place >= 0 else None
-        expected = float(place)
-        if place > largest:
-            low, notes = None, [f"the weights add up to {above[-1]:g} only: the level is too low for them"]
+        target = float(1 - share)
+        steps = tail.steps()
+        place, expected = _weighted_place(steps, target, tail)
+        value = float(steps.losses[place])
+        half_below, half_above = (design.critical * math.sqrt(v) for v in _share_variances(value, tail, design))
+        low_place = int(np.searchsorted(steps.share_from, target + half_below, side="right"))
+        # One loss more than those above it, as an order statistic would be: an atom counts from its first.
+        high_place = int(np.searchsorted(steps.share_above + 1.0 / n, target - half_above, side="right")) - 1
+        low = float(steps.losses[low_place]) if low_place < len(steps.losses) else None
+        high = float(steps.losses[high_place]) if high_place >= 0 else None
+        if steps.share_from[-1] <= target:
+            low, notes = (
+                None,
+                [f"the weights add up to {steps.share_from[-1]:g} only: the level is too low for them"],
+            )
     notes = _tail_notes(expected) + notes
     if low is None:
         notes.append("the sample is too small for a lower end")
@@ -73,18 +76,17 @@ def shortfall_estimate(tail: Tail, level: float, design: Design) -> Estimate:
 
     With q the value at risk, the mean of ``q + (x - q)+ / (1 - level)`` is the expected shortfall and, q being
     its minimiser, the error of q does not count to first order. Fewer than 10 losses beyond the level support
-    no interval: on one or two the influence function says that the tail is known.
+    no interval, nor do fewer than 30 beyond an atom at q that shocks could exceed: on one or two the influence
+    function says that the tail is known.
     """
     share = float(1 - exact_level(level))
     if tail.weights is None:
         quantile = tail.ranked(design.n - tail_rank(design.n, level))
         expected = float(design.n * (1 - exact_level(level)))
     else:
-        losses, above = tail.shares()
-        place = int(np.searchsorted(above, share, side="right"))
-        if place == len(losses) and tail.floor > -math.inf:
-            raise not_kept(tail)
-        quantile, expected = float(losses[min(place, len(losses) - 1)]), float(place)
+        steps = tail.steps()
+        place, expected = _weighted_place(steps, share, tail)
+        quantile = float(steps.losses[place])
     beyond = tail.losses > quantile
     excess = tail.losses[beyond]
     excess -= quantile
@@ -94,16 +96,24 @@ def shortfall_estimate(tail: Tail, level: float, design: Design) -> Estimate:
     value = quantile + float(excess.sum()) / design.n
     if notes := _tail_notes(expected):
         return Estimate(value, None, None, None, "; ".join([*notes, "the sample is too small for an interval"]))
+    # Without an atom at the quantile about `expected` losses lie beyond it.
+    if len(excess) < min(FEW_OFF_ATOM, expected / 2.0) and quantile < design.largest_shocked:
+        note = f"only {len(excess)} losses lie beyond the value at risk, an atom: too few for an interval"
+        return Estimate(value, None, None, None, note)
     at_levels = np.maximum(design.level_losses - quantile, 0.0) / share * design.level_weights
     return _normal_estimate(value, mean_variance(excess, beyond, tail, design, at_levels), design.critical)
 
 
 def mean_estimate(tally: Tally, design: Design) -> Estimate:
-    """Return the mean loss with its normal interval."""
+    """Return the mean loss with its normal interval; none where too few losses lie beside an atom."""
     value = float(tally.total.sum()) / float(design.units.sum())
     units = float(design.units.sum())
     if units < 2:
         return _normal_estimate(value, math.inf, design.critical)
+    beside = _effective_count(tally, value, weighted=design.sampling == "importance")
+    if beside < min(FEW_OFF_ATOM, tally.n / 5.0) and design.largest_shocked > -math.inf:
+        note = f"nearly all losses are the same, and only about {beside:.2g} are not: too few for an interval"
+        return Estimate(value, None, None, None, note)
     drawn = np.maximum(design.units, 1.0)
     means = np.where(design.units > 0.0, tally.total / drawn, design.level_losses * design.level_weights)
     if design.sampling == "sobol":
@@ -112,6 +122,22 @@ def mean_estimate(tally: Tally, design: Design) -> Estimate:
     own = tally.total / drawn
     overall = (float(tally.squares.sum()) + float(design.units @ (own - value) ** 2)) / (units - 1.0)
     return _normal_estimate(value, design.combined(means, variances, overall), design.critical)
+
+
+def _effective_count(tally: Tally, mean: float, *, weighted: bool) -> float:
+    """Return how many losses, as large as each other, differ from the smallest or from the largest loss.
+
+    Kish's ``(sum d)^2 / sum d^2`` with d the distance from that loss, from 0 where losses are weighted.
+
+    References
+    ----------
+    L. Kish, "Survey Sampling", Wiley 1965, section 11.7.
+    """
+    units, drawn = tally.units, np.maximum(tally.units, 1)
+    squares = float(tally.squares.sum() + units @ (tally.total / drawn - mean) ** 2)
+    atoms = (0.0,) if weighted else (float(tally.best.min()), float(tally.worst.max()))
+    n = float(units.sum())
+    return min(n * (mean - atom) ** 2 / max(squares / n + (mean - atom) ** 2, math.ulp(0.0)) for atom in atoms)
 
 
 def loss_probability(tail: Tail, capital: float, design: Design) -> Estimate:
@@ -175,6 +201,17 @@ def _weighted_ends(value: float, weights: FloatArray, n: int) -> tuple[float, fl
     return min(low * float(weights.min(initial=1.0)), value), high * float(weights.max() if k else LARGEST_WEIGHT)
 
 
+def _weighted_place(steps: Steps, target: float, tail: Tail) -> tuple[int, float]:
+    """Return the place of the loss that the target share of the weights reaches into, and the losses beyond."""
+    place = int(np.searchsorted(steps.share_from, target, side="right"))
+    if place == len(steps.losses):
+        if tail.floor > -math.inf:
+            raise not_kept(tail)
+        return place - 1, float(tail.n)
+    of_atom = max(tail.n * (target - steps.share_above[place]), 0.0)
+    return place, float(steps.count_above[place] + math.floor(of_atom))
+
+
 def _rank_interval(value: float, tail: Tail, level: float, design: Design) -> tuple[int, int]:
     """Return the ranks (1 = smallest) of both ends; beyond 1 or n where the sample has none."""
     n, share = design.n, exact_level(level)
@@ -184,7 +221,7 @@ def _rank_interval(value: float, tail: Tail, level: float, design: Design) -> tu
             int(_binomial_quantile(0.975, n, float(share))) + 1,
         )
     # The losses up to the quantile number from low to high - 1; a whole number stands for half to each side.
-    half = n * design.critical * math.sqrt(_quantile_variance(value, tail, design))
+    half = n * design.critical * math.sqrt(max(_share_variances(value, tail, design)))
     if not math.isfinite(half):
         return 0, n + 1
     rank = tail_rank(n, level)
@@ -194,16 +231,16 @@ def _rank_interval(value: float, tail: Tail, level: float, design: Design) -> tu
     )
 
 
-def _quantile_variance(value: float, tail: Tail, design: Design) -> float:
-    """Return the variance of the share above the quantile, or from it on, whichever is larger.
+def _share_variances(value: float, tail: Tail, design: Design) -> tuple[float, float]:
+    """Return the variances of the share from a quantile on, which its lower end needs, and of that above it.
 
     Where losses at the floor were not kept, the share from it on is taken to vary like that of independent draws.
     """
     above = share_variance(tail.losses > value, design.level_losses > value, tail, design)
     if value <= tail.floor:
         share = float((tail.losses > value).sum()) / design.n
-        return max(above, share * (1.0 - share) / design.n)
-    return max(above, share_variance(tail.losses >= value, design.level_losses >= value, tail, design))
+        return max(above, share * (1.0 - share) / design.n), above
+    return share_variance(tail.losses >= value, design.level_losses >= value, tail, design), above
 
 
 def _normal_estimate(value: float, variance: float, critical: float) -> Estimate:

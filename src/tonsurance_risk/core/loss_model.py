@@ -141,6 +141,15 @@ class LossModel:
         payouts = np.minimum(self.level_payouts.sum(axis=1), self.aggregate_limit)
         return np.asarray(payouts - self.btc_value * self.btc_change)
 
+    def largest_shocked(self) -> float:
+        """Return the largest loss that shocks can bring about [USD], -inf where nothing moves."""
+        moves = self.sigma > 0.0
+        most = np.array([table.function.values[0] for table in self.tables])
+        payouts = np.where(moves[:, :-1], most, self.level_payouts).sum(axis=1)
+        lost = np.where(moves[:, -1], 1.0, -self.btc_change) * self.btc_value
+        largest = np.minimum(payouts, self.aggregate_limit) + lost
+        return float(largest.max(initial=-math.inf, where=np.logical_not(self.quiet) & (self.shares > 0.0)))
+
     def position_maps(self) -> FloatArray:
         """Return the affine maps from normals to positions, shape (n_scenarios, n_moving, n_moving + 1).
 

@@ -251,7 +251,13 @@ class LossSample:
     def _design(self) -> Design:
         losses, weights = self.plan.centres(self.model)
         return Design(
-            self.sampling, self.n, self.tally.units.astype(np.float64), self.plan.cumulated, losses, weights
+            self.sampling,
+            self.n,
+            self.tally.units.astype(np.float64),
+            self.plan.cumulated,
+            losses,
+            weights,
+            self.model.largest_shocked(),
         )
 
     def _tail(self, level: float | None) -> Tail:

@@ -41,6 +41,8 @@ class Design:
         Upper ends of the strata's parts of [0, 1].
     level_losses, level_weights : ndarray of shape (n_strata,)
         Loss at the levels of each stratum [USD], and its weight: what stands in for one that was never drawn.
+    largest_shocked : float
+        The largest loss that shocks can bring about [USD]; -inf where nothing moves.
     """
 
     sampling: Sampling
@@ -49,6 +51,7 @@ class Design:
     cumulated: FloatArray
     level_losses: FloatArray
     level_weights: FloatArray
+    largest_shocked: float
 
     @property
     def per_unit(self) -> int:
@@ -174,11 +177,38 @@ class Tail:
         place = len(self.losses) - 1 - rank
         return self.floor if place < 0 else float(np.partition(self.losses, place)[place])
 
-    def shares(self) -> tuple[FloatArray, FloatArray]:
-        """Return the losses, largest first, and the share of the weights from the largest to each."""
+    def steps(self) -> Steps:
+        """Return the distinct losses with their shares of the weights; the floor, if there is one, is the last."""
         order = np.argsort(-self.losses, kind="stable")
+        losses = self.losses[order]
         weights = np.ones(len(order)) if self.weights is None else self.weights[order]
-        return self.losses[order], np.cumsum(weights) / self.n
+        last = np.flatnonzero(np.append(losses[1:] != losses[:-1], True)) if len(losses) else order
+        share_from, count = np.cumsum(weights)[last] / self.n, last + 1
+        distinct = losses[last]
+        if self.floor > -math.inf:
+            distinct = np.append(distinct, self.floor)
+            share_from, count = np.append(share_from, self.reach / self.n), np.append(count, len(losses))
+        return Steps(distinct, share_from, np.append(0.0, share_from[:-1]), np.append(0, count[:-1]))
+
+
+@attrs.frozen(eq=False)
+class Steps:
+    """The distinct losses of a tail, largest first: where its distribution function steps.
+
+    Parameters
+    ----------
+    losses : ndarray of shape (k,)
+        [USD]
+    share_from, share_above : ndarray of shape (k,)
+        Sum of the weights from each loss upwards, and of those above it, over n.
+    count_above : ndarray of int of shape (k,)
+        Simulations with a loss above.
+    """
+
+    losses: FloatArray
+    share_from: FloatArray
+    share_above: FloatArray
+    count_above: IntArray
 
 
 def not_kept(tail: Tail) -> InsufficientDataError:
