@@ -6,6 +6,7 @@ where simulations are to stand in random order (plain, sobol), `Draw.order` says
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import Literal
 
 import attrs
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 from scipy.stats import qmc
 
@@ -29,8 +31,10 @@ BLOCK = 131_072
 """Simulations a block. Fixed: another size gives other losses for the same seed."""
 REPLICATES = 16
 """Independent scramblings of the Sobol points; simulation i belongs to replicate i % 16."""
-MOST_POINTS = REPLICATES << 30
-"""Simulations by Sobol points: a scrambling has 2^30 points."""
+SOBOL_BITS = 30
+"""Of each coordinate of a Sobol point; a scrambling has 2^30 points."""
+MOST_POINTS = REPLICATES << SOBOL_BITS
+"""Simulations by Sobol points."""
 COLUMNS = 1 << 13
 """Simulations whose normals are made at a time and stay in the cache until they are used. Fixed, as BLOCK is."""
 LARGEST_PRODUCT = 1 << 18
@@ -217,8 +221,6 @@ class Sampler:
         self._plan = plan
         self._generator = _Normals(memory)
         self._memory = memory[_Normals.FLOATS :]
-        self._engines: list[qmc.Sobol] = []
-        self._next_point = 0
 
     @staticmethod
     def floats(plan: Plan, largest: int) -> int:
@@ -279,26 +281,25 @@ class Sampler:
         def fill(normals: FloatArray) -> None:
             first = next(starts)
             # Points lie on multiples of 2^-30 from 0 on; the middles of their cells are never 0 or 1.
-            special.ndtri(points[:, first : first + normals.shape[1]] + 2.0**-31, out=normals[: len(points)])
+            special.ndtri(
+                points[:, first : first + normals.shape[1]] + 2.0 ** -(SOBOL_BITS + 1), out=normals[: len(points)]
+            )
             self._generator.fill(late, normals[len(points) :].reshape(-1))
 
         return fill
 
     def _points(self, block: int, size: int, dimensions: int) -> FloatArray:
-        """Return the next points of every replicate, shape (size, dimensions)."""
+        """Return the points of every replicate for a block, shape (size, dimensions).
+
+        Point i of a replicate is ``x_0 xor A i``, A linear over the bits of i: a run of 2^k points that begins at
+        a multiple of 2^k is the first run, all with the same bits flipped.
+        """
         start, count = block * BLOCK // REPLICATES, size // REPLICATES
-        if not self._engines or start < self._next_point:
-            self._next_point = 0
-            self._engines = [
-                qmc.Sobol(dimensions, scramble=True, rng=_stream(self._plan.seed, replicate))
-                for replicate in range(REPLICATES)
-            ]
-        if start > self._next_point:
-            for engine in self._engines:
-                engine.fast_forward(start - self._next_point)
-        self._next_point = start + count
-        points = np.stack([engine.random(count) for engine in self._engines], axis=1)
-        return np.asarray(points.reshape(size, dimensions))
+        points = _first_points(self._plan.seed, dimensions, count)
+        for bit in range(count.bit_length() - 1, start.bit_length()):
+            if start >> bit & 1:
+                points = points ^ _flips(self._plan.seed, dimensions, bit)
+        return np.multiply(points.reshape(size, dimensions), 2.0**-SOBOL_BITS)
 
     def _map(self, normals: FloatArray, ends: IntArray, first: int, out: FloatArray) -> None:
         """Write the positions of the units from `first` on: each stratum's map times its normals."""
@@ -323,6 +324,33 @@ def multiply(left: FloatArray, right: FloatArray, out: FloatArray) -> None:
 
 def _stream(seed: int, *key: int) -> np.random.Generator:
     return np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=key)))
+
+
+@functools.lru_cache(maxsize=2)
+def _first_points(seed: int, dimensions: int, count: int) -> NDArray[np.uint32]:
+    """Return the first points of every replicate [2^-30], shape (count, REPLICATES, dimensions)."""
+    engines = [_sobol(seed, dimensions, replicate) for replicate in range(REPLICATES)]
+    return read_only(np.stack([_bits(engine.random(count)) for engine in engines], axis=1))
+
+
+@functools.lru_cache(maxsize=64)
+def _flips(seed: int, dimensions: int, bit: int) -> NDArray[np.uint32]:
+    """Return the bits in which the points 0 and 2^bit of every replicate differ, shape (REPLICATES, dimensions)."""
+    flips = np.empty((REPLICATES, dimensions), dtype=np.uint32)
+    for replicate in range(REPLICATES):
+        engine = _sobol(seed, dimensions, replicate)
+        first = _bits(engine.random(1))[0]
+        engine.fast_forward((1 << bit) - 1)
+        flips[replicate] = first ^ _bits(engine.random(1))[0]
+    return read_only(flips)
+
+
+def _sobol(seed: int, dimensions: int, replicate: int) -> qmc.Sobol:
+    return qmc.Sobol(dimensions, scramble=True, bits=SOBOL_BITS, rng=_stream(seed, replicate))
+
+
+def _bits(points: FloatArray) -> NDArray[np.uint32]:
+    return (points * 2.0**SOBOL_BITS).astype(np.uint32)
 
 
 def _systematic_counts(cumulated: FloatArray, size: int, start: float) -> IntArray:

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from scipy.stats import qmc
 
 import tonsurance_risk as tr
-from tonsurance_risk.core.sampling import Plan
+from tonsurance_risk.core.sampling import BLOCK, REPLICATES, Plan, Sampler
 
 VAULT = tr.Vault(1e6, [tr.Policy("P1", "USDC", 1e5, 0.98, 0.6), tr.Policy("P2", "DAI", 2e5, 0.97, 0.5)])
 SCENARIOS = [
@@ -48,6 +49,21 @@ def test_a_scenario_that_cannot_happen_changes_nothing(kind):
         assert impossible.any()
         assert (weights[impossible] == 0.0).all()
         assert (weights[~impossible] > 0.0).all()
+
+
+@pytest.mark.parametrize("block", [0, 1, 6, 13])
+def test_sobol_points_of_any_block_are_those_of_scipy(block):
+    """Wherever one begins: the points that scipy's engine of each replicate gives after as many others."""
+    model = tr.simulate_losses(VAULT, SCENARIOS, volatility=VOLATILITY, n=16).model
+    plan = Plan.of(model, "sobol", 5)
+    count = BLOCK // REPLICATES
+
+    points = Sampler(plan, np.empty(Sampler.floats(plan, 16)))._points(block, BLOCK, 4)
+
+    for replicate in (0, 7, 15):
+        rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence(5, spawn_key=(replicate,))))
+        engine = qmc.Sobol(4, scramble=True, rng=rng).fast_forward(block * count)
+        assert (engine.random(count) == points[replicate::REPLICATES]).all()
 
 
 class TestSingularCorrelation:
