@@ -161,11 +161,15 @@ def show_scaling(job: Job) -> None:
             times[n] = min(times[n], best(book.run, 2))
     ratio = times[100_000] / times[1_000]
     print(f"100,000 policies take {ratio:.2f} x the time of 1,000 (aim: at most 1.2)")
-    print("Time by n")
-    for n in (10**5, 10**6, 10**7) if QUICK else (10**5, 10**6, 10**7, 10**8):
-        keep = "all" if n < 10**8 else "tail"
-        seconds = best(lambda n=n, keep=keep: job.run(n, keep=keep), 9 if n <= 10**6 else 1)
-        print(f"  {n:12,}  {seconds:8.3f} s  {seconds / n * 1e9:6.1f} ns a simulation  (keep={keep!r})")
+    sizes = (10**5, 10**6, 10**7) if QUICK else (10**5, 10**6, 10**7, 10**8)
+    for sampling in ("stratified", "sobol"):
+        print(f"Time by n, {sampling}")
+        for n in sizes:
+            keep = "all" if n < 10**8 else "tail"
+            repetitions = 9 if n <= 10**6 else 1
+            seconds = best(lambda n=n, keep=keep, kind=sampling: job.run(n, keep=keep, sampling=kind), repetitions)
+            used = n if sampling == "stratified" else 16 << (n // 16).bit_length()  # rounded up by the library
+            print(f"  {used:12,}  {seconds:8.3f} s  {seconds / used * 1e9:6.1f} ns a simulation  (keep={keep!r})")
 
 
 def show_memory() -> None:

@@ -335,7 +335,7 @@ def _first_points(seed: int, dimensions: int, count: int) -> NDArray[np.uint32]:
 
 @functools.lru_cache(maxsize=64)
 def _flips(seed: int, dimensions: int, bit: int) -> NDArray[np.uint32]:
-    """Return the bits in which the points 0 and 2^bit of every replicate differ, shape (REPLICATES, dimensions)."""
+    """Return the bits in which points 0 and 2^bit of a replicate differ, shape (REPLICATES, dimensions)."""
     flips = np.empty((REPLICATES, dimensions), dtype=np.uint32)
     for replicate in range(REPLICATES):
         engine = _sobol(seed, dimensions, replicate)
