@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import attrs
 import numpy as np
@@ -243,6 +244,24 @@ class TestImportance:
             share = sample.weights[sample.losses > value].sum() / sample.n
             assert share <= 1 - level < share + sample.weights[sample.losses == value].sum() / sample.n
 
+    def test_shares_of_scenarios_are_not_those_of_draws(self):
+        """The share of a scenario is its probability within 5 standard errors of its weights."""
+        sample = simulate(sampling="importance", n=20_000)
+        table, shares = sample.by_scenario(), sample.model.shares
+
+        drawn = table["simulations"].to_numpy() / sample.n
+        assert abs(drawn - shares).max() > 0.1
+        for scenario, share in enumerate(shares):
+            weights = np.where(sample.scenario == scenario, sample.weights, 0.0)
+            assert abs(table["share"].iloc[scenario] - share) < 5 * weights.std() / math.sqrt(sample.n)
+
+    def test_the_record_says_what_it_aims_at(self):
+        """Beside the kind of sampling, in the summary."""
+        summary = simulate(sampling="importance", n=100, tail_level=0.995, keep="tail").to_dict()
+
+        assert (0.995, "tail") == (summary["tail_level"], summary["keep"])
+        assert simulate(n=100).to_dict()["tail_level"] is None
+
     def test_it_gains_where_it_aims(self):
         """Variance of VaR 99.9 over 40 seeds, a twentieth of that of plain draws or less."""
         values = {
@@ -314,7 +333,8 @@ class TestContributions:
         for asset in ("DAI", "USDC", "USDT"):
             ids = [policy.policy_id for policy in book().policies if policy.asset == asset]
             assert by_asset[asset] == pytest.approx(by_policy[ids].sum(), rel=1e-9)
-        pd.testing.assert_series_equal(by_asset, tail.contributions(0.99))
+        with ThreadPoolExecutor(2) as pool:
+            pd.testing.assert_series_equal(by_asset, tail.contributions(0.99, executor=pool))
 
     def test_another_part_is_refused(self):
         """With what is accepted."""

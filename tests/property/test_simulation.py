@@ -424,6 +424,19 @@ def test_allocation_variance_equals_brute_force():
     assert np.var(sums) == pytest.approx(design.between(means), rel=0.01)
 
 
+def test_allocation_variance_of_sobol_points_equals_brute_force():
+    """Each of the 16 replicates has one point, uniform there, in every cell; 40,000 times."""
+    rng = np.random.default_rng(6)
+    masses, means = rng.random(9), rng.normal(size=9)
+    cumulated = np.cumsum(masses) / masses.sum()
+    points = (np.arange(4)[None, :] + rng.random((40_000, 4))) / 4
+    sums = means[np.minimum(np.searchsorted(cumulated, points, side="right"), 8)].sum(axis=1)
+
+    design = Design("sobol", 64, np.full(9, 7.0), cumulated, means, np.ones(9), 0.0)
+
+    assert 16 * np.var(sums) == pytest.approx(design.between(means), rel=0.03)
+
+
 class TestBadInput:
     """Each is a named error in the first lines."""
 

@@ -22,6 +22,8 @@ FEW_TAIL_LOSSES = 10
 """Below this expected number of losses beyond the level a note says so."""
 FEW_OFF_ATOM = 30
 """With fewer losses beside an atom the mean of what lies beside it is too skew for a normal interval."""
+SMALLEST_SKEWNESS = 1e-6
+"""Below it the correction of an interval is less than the rounding of the formula."""
 LARGEST_WEIGHT = 1.0 / DEFENSIVE
 """No weight of importance sampling exceeds it."""
 
@@ -72,12 +74,17 @@ def quantile_estimate(tail: Tail, level: float, design: Design) -> Estimate:
 
 
 def shortfall_estimate(tail: Tail, level: float, design: Design) -> Estimate:
-    """Return the expected shortfall with the interval of its influence function.
+    """Return the expected shortfall with the interval of its influence function, corrected for skewness.
 
     With q the value at risk, the mean of ``q + (x - q)+ / (1 - level)`` is the expected shortfall and, q being
     its minimiser, the error of q does not count to first order. Fewer than 10 losses beyond the level support
     no interval, nor do fewer than 30 beyond an atom at q that shocks could exceed: on one or two the influence
     function says that the tail is known.
+
+    References
+    ----------
+    R. T. Rockafellar and S. Uryasev, "Conditional value-at-risk for general loss distributions", Journal of
+    Banking & Finance 26 (2002) 1443-1471, doi:10.1016/S0378-4266(02)00271-6, theorem 10 (the minimiser).
     """
     share = float(1 - exact_level(level))
     if tail.weights is None:
@@ -101,7 +108,8 @@ def shortfall_estimate(tail: Tail, level: float, design: Design) -> Estimate:
         note = f"only {len(excess)} losses lie beyond the value at risk, an atom: too few for an interval"
         return Estimate(value, None, None, None, note)
     at_levels = np.maximum(design.level_losses - quantile, 0.0) / share * design.level_weights
-    return _normal_estimate(value, mean_variance(excess, beyond, tail, design, at_levels), design.critical)
+    variance = mean_variance(excess, beyond, tail, design, at_levels)
+    return _normal_estimate(value, variance, design.critical, _skewness(excess, design.n))
 
 
 def mean_estimate(tally: Tally, design: Design) -> Estimate:
@@ -243,11 +251,33 @@ def _share_variances(value: float, tail: Tail, design: Design) -> tuple[float, f
     return share_variance(tail.losses >= value, design.level_losses >= value, tail, design), above
 
 
-def _normal_estimate(value: float, variance: float, critical: float) -> Estimate:
+def _normal_estimate(value: float, variance: float, critical: float, skewness: float = 0.0) -> Estimate:
+    """Return an estimate with normal ends, or with those of Hall's transformation for a mean of that skewness.
+
+    References
+    ----------
+    P. Hall, "On the removal of skewness by transformation", Journal of the Royal Statistical Society B 54 (1992)
+    221-228, doi:10.1111/j.2517-6161.1992.tb01876.x: the inverse of ``t + g t^2 / 3 + g^2 t^3 / 27 + g / 6``.
+    """
     if not math.isfinite(variance):
         return Estimate(value, None, None, None, "one simulation has no standard error")
-    error = math.sqrt(variance)
-    return Estimate(value, value - critical * error, value + critical * error, error)
+    error, below, above = math.sqrt(variance), critical, critical
+    if abs(skewness) > SMALLEST_SKEWNESS:
+        above, below = (
+            abs(3.0 / skewness * (math.cbrt(1.0 + skewness * (end - skewness / 6.0)) - 1.0))
+            for end in (-critical, critical)
+        )
+    return Estimate(value, value - below * error, value + above * error, error)
+
+
+def _skewness(values: FloatArray, n: int) -> float:
+    """Return the skewness of the mean of n independent numbers, these and zeros."""
+    mean = float(values.sum()) / n
+    second = float(values @ values) / n - mean**2
+    if second <= 0.0:
+        return 0.0
+    third = float((values**2) @ values) / n - 3.0 * mean * second - mean**3
+    return third / second**1.5 / math.sqrt(n)
 
 
 def _tail_notes(expected: float) -> list[str]:

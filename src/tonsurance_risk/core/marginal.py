@@ -129,7 +129,7 @@ def marginal_risk(
     model, _ = compile_model(inputs.vault, inputs.scenarios, inputs.correlation, inputs.volatility, also=coin)
     model = attrs.evolve(model, factors=_nested(sample.model.factors, model.factors))
     job = Job(model, _extended(sample.plan, model), policy, model.coins.index(coin))
-    run = Run(job, inputs, sample.repair_distance, sample.keep, executor)
+    run = Run(job, inputs, sample.repair_distance, sample.keep, sample.tail_level, executor)
     return MarginalRisk(policy, sample, run.sample(sample.n), tuple(levels))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from functools import partial, reduce
 from operator import add
 from typing import Any, Literal, get_args
@@ -73,6 +74,8 @@ class LossSample:
         How far the correlation matrix had to be moved to be positive semi-definite (Frobenius norm).
     keep : {"all", "tail"}
         Which losses are there.
+    tail_level : float, optional
+        What importance sampling aimed at; None for other kinds.
     """
 
     losses: FloatArray = attrs.field(repr=False, eq=attrs.cmp_using(eq=np.array_equal))
@@ -84,6 +87,7 @@ class LossSample:
     converged: bool | None
     repair_distance: float
     keep: Keep
+    tail_level: float | None
     model: LossModel = attrs.field(repr=False, eq=False)
     plan: Plan = attrs.field(repr=False, eq=False)
     inputs: Inputs = attrs.field(repr=False, eq=False)
@@ -122,6 +126,7 @@ class LossSample:
     def by_scenario(self) -> pd.DataFrame:
         """Return a table by scenario name: simulations, share, expected_loss, worst [USD].
 
+        The share is that of the weights: importance sampling draws some scenarios more often than they happen.
         A scenario that was never drawn has no expected and no worst loss (`pandas.NA`).
         """
         scenario, count = self.plan.scenario, len(self.model.scenario_names)
@@ -137,14 +142,14 @@ class LossSample:
         table = pd.DataFrame(
             {
                 "simulations": simulations.astype(np.int64),
-                "share": simulations / self.n,
+                "share": weight / self.n,
                 "expected_loss": pd.Series(total / np.where(drawn, weight, 1.0), dtype="Float64").where(drawn),
                 "worst": pd.Series(worst, dtype="Float64").where(drawn),
             }
         )
         return table.set_axis(pd.Index(self.model.scenario_names, name="scenario"))
 
-    def contributions(self, level: float, by: Part = "asset") -> pd.Series:
+    def contributions(self, level: float, by: Part = "asset", *, executor: Executor | None = None) -> pd.Series:
         """Return what each part contributes to the expected shortfall [USD]; the sum is the expected shortfall.
 
         Parameters
@@ -154,6 +159,8 @@ class LossSample:
         by : {"asset", "policy", "scenario"}
             By asset or policy BTC is the last part. The payouts of the policies on one asset are scaled (by what
             its table is off, at most 1e-6 of coverage) to sum to the asset's.
+        executor : concurrent.futures.Executor, optional
+            Where blocks are computed; None: threads of this process.
 
         Notes
         -----
@@ -165,7 +172,7 @@ class LossSample:
         needed = float(self.n * (1 - exact_level(level)))
         vault, coins = self.inputs.vault, len(self.model.coins)
         books = _books(vault) if by == "policy" else []
-        sums = self._tail_sums(quantile, books)
+        sums = self._tail_sums(quantile, books, executor)
         exposures = sums.mean(sums.exposures, needed)
         if by == "asset":
             return pd.Series(exposures, index=[*self.model.coins, BTC], name="contribution")
@@ -236,6 +243,8 @@ class LossSample:
             "n": self.n,
             "seed": self.seed,
             "sampling": self.sampling,
+            "tail_level": self.tail_level,
+            "keep": self.keep,
             "converged": self.converged,
             "repair_distance": self.repair_distance,
             "expected_loss": self.expected_loss().to_dict(),
@@ -293,11 +302,9 @@ class LossSample:
             tally=attrs.evolve(self.tally, units=units),
         )
 
-    def _tail_sums(self, quantile: float, books: Sequence[CoinPolicies]) -> TailSums:
-        job = Job(self.model, self.plan)
-        return reduce(
-            add, in_order(partial(tail_sums, job, quantile=quantile, policies=books), tasks(self.n), None)
-        )
+    def _tail_sums(self, quantile: float, books: Sequence[CoinPolicies], executor: Executor | None) -> TailSums:
+        compute = partial(tail_sums, Job(self.model, self.plan), quantile=quantile, policies=books)
+        return reduce(add, in_order(compute, tasks(self.n), executor))
 
 
 def kept_count(n: int, largest_weight: float = 1.0) -> int:

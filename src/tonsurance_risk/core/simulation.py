@@ -138,6 +138,7 @@ def simulate_losses(
         inputs,
         repair_distance,
         keep,
+        float(tail_level) if sampling == "importance" else None,
         executor,
     )
     n = n or (DEFAULT_SIMULATIONS if precision is None else PRECISION_CAP)
@@ -177,6 +178,7 @@ class Run:
     inputs: Inputs
     repair_distance: float
     keep: Keep
+    tail_level: float | None
     executor: Executor | None
 
     def sample(self, n: int) -> LossSample:
@@ -250,6 +252,7 @@ class Run:
             converged=None,
             repair_distance=self.repair_distance,
             keep=self.keep,
+            tail_level=self.tail_level,
             model=self.job.model,
             plan=plan,
             inputs=self.inputs,

@@ -84,18 +84,16 @@ class Design:
             shares = np.diff(self.cumulated, prepend=0.0)
             return self.n * float(shares @ (means - shares @ means) ** 2)
         difference = means[:-1] - means[1:]
-        total = 0.0
         full, rest = divmod(self.n, BLOCK)
-        runs = ((BLOCK // self.per_unit, full), (rest // self.per_unit, 1))
+        runs = [(BLOCK // self.per_unit, full), (rest // self.per_unit, 1)]
         if self.sampling == "sobol":
-            runs = ((self.n // REPLICATES, REPLICATES), (0, 0))
+            runs = [(self.n // REPLICATES, REPLICATES)]
+        total = 0.0
         for size, repeat in runs:
-            if size and repeat:
-                cell, fraction = np.divmod(size * self.cumulated[:-1], 1.0)
-                covariance = np.minimum.outer(fraction, fraction) - np.outer(fraction, fraction)
-                if self.sampling == "sobol":
-                    covariance *= np.equal.outer(cell, cell)
-                total += repeat * float(difference @ covariance @ difference)
+            cell, fraction = np.divmod(size * self.cumulated[:-1], 1.0)
+            if self.sampling != "sobol":
+                cell = np.zeros_like(cell)
+            total += repeat * _indicator_variance(difference, fraction, cell)
         return max(total, 0.0)
 
     def of_replicates(self, sums: FloatArray, means: FloatArray) -> float:
@@ -113,6 +111,26 @@ class Design:
         """
         within = float(self.units @ np.where(self.units >= 2.0, variances, overall))
         return (within + self.between(means)) / float(self.units.sum()) ** 2
+
+
+def _indicator_variance(factors: FloatArray, fractions: FloatArray, cells: FloatArray) -> float:
+    """Return the variance of ``sum_s d_s [u < f_s]``, u uniform and one for each cell.
+
+    It is ``integral (sum_s d_s [u < f_s])^2 du - (sum_s d_s f_s)^2``, summed over the cells; the integrand is a step
+    function, so that sorting takes the place of the matrix of covariances.
+    """
+    if not len(factors):
+        return 0.0
+    order = np.lexsort((-fractions, cells))
+    factors, fractions, cells = factors[order], fractions[order], cells[order]
+    first = np.flatnonzero(np.append(True, cells[1:] != cells[:-1]))
+    lengths = np.diff(np.append(first, len(cells)))
+    so_far = np.cumsum(factors)
+    so_far -= np.repeat((so_far - factors)[first], lengths)
+    below = np.append(fractions[1:], 0.0)
+    below[first[1:] - 1] = 0.0
+    means = np.add.reduceat(factors * fractions, first)
+    return float(so_far**2 @ (fractions - below) - means @ means)
 
 
 @attrs.frozen(eq=False)
