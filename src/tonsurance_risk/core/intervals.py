@@ -277,7 +277,7 @@ def _skewness(values: FloatArray, n: int) -> float:
     if second <= 0.0:
         return 0.0
     third = float((values**2) @ values) / n - 3.0 * mean * second - mean**3
-    return third / second**1.5 / math.sqrt(n)
+    return third / (second * math.sqrt(second * n))
 
 
 def _tail_notes(expected: float) -> list[str]:

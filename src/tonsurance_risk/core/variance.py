@@ -116,8 +116,8 @@ class Design:
 def _indicator_variance(factors: FloatArray, fractions: FloatArray, cells: FloatArray) -> float:
     """Return the variance of ``sum_s d_s [u < f_s]``, u uniform and one for each cell.
 
-    It is ``integral (sum_s d_s [u < f_s])^2 du - (sum_s d_s f_s)^2``, summed over the cells; the integrand is a step
-    function, so that sorting takes the place of the matrix of covariances.
+    It is ``integral (sum_s d_s [u < f_s])^2 du - (sum_s d_s f_s)^2``, summed over the cells; the integrand is a
+    step function, so that sorting takes the place of the matrix of covariances.
     """
     if not len(factors):
         return 0.0
