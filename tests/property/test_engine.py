@@ -404,6 +404,30 @@ class TestMarginalRisk:
             whole.to_dict()["measures"]["expected_loss"]
         )
 
+    def test_scenarios_that_are_given_once(self):
+        """An iterator of them is kept for the redraw."""
+        sample = tr.simulate_losses(book(), iter(tr.builtin_scenarios()), n=100)
+
+        assert len(tr.marginal_risk(sample, tr.Policy("new", "USDC", 1e4, 0.97, 0.6)).after.losses) == 100
+
+    @pytest.mark.parametrize("levels", [0.99, [99], [0.5, 1.0]])
+    def test_bad_levels(self, levels):
+        """Refused before anything is drawn again."""
+        with pytest.raises(ValueError, match=r"levels? must"):
+            tr.marginal_risk(simulate(n=10), tr.Policy("new", "USDC", 1e4, 0.97, 0.6), levels=levels)
+
+    def test_a_bad_executor(self):
+        """Also where blocks are drawn again."""
+        sample, policy = simulate(n=10), tr.Policy("new", "USDC", 1e4, 0.97, 0.6)
+        for again in (
+            lambda: tr.marginal_risk(sample, policy, executor="threads"),
+            lambda: sample.contributions(0.9, executor="threads"),
+        ):
+            with pytest.raises(
+                ValueError, match="executor must be a concurrent.futures.Executor, found 'threads'"
+            ):
+                again()
+
     def test_bad_policies(self):
         """A doubled id, an unknown asset, BTC, and what is no policy or sample."""
         sample = simulate(n=100)

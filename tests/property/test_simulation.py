@@ -466,6 +466,7 @@ class TestBadInput:
             ({"volatility": {"USDC": 60.0}}, "volatility of USDC"),
             ({"volatility": {"usdc": 0.1, "USDC": 0.1}}, "symbols of volatility"),
             ({"volatility": [0.1]}, "volatility must be a mapping or Series"),
+            ({"volatility": {1: 0.1}}, "volatility must be a mapping or Series"),
         ],
     )
     @pytest.mark.fault("F128")
@@ -487,6 +488,7 @@ class TestBadInput:
             ([tr.Scenario("a", 0.5, prices={"usdc": 0.9, "USDC": 0.8})], "assets priced by scenario 'a'"),
             ([tr.Scenario("a", 0.5, prices={"BTC": 0.9})], "BTC has no peg"),
             (["a"], "Scenario records"),
+            (None, "scenarios must be a sequence of Scenario records, found None"),
         ],
     )
     def test_scenarios(self, scenarios, message):

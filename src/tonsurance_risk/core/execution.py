@@ -39,10 +39,14 @@ def in_order(
 
     Raises
     ------
+    ValueError
+        If `executor` is something else.
     WorkerLostError
         If a task did not come back from the executor: nothing is returned in its place. Errors of this package
         and `MemoryError` pass through as they are.
     """
+    if executor is not None and not isinstance(executor, Executor):
+        raise ValueError(f"executor must be a concurrent.futures.Executor, found {executor!r}")
     if executor is not None:
         yield from _elsewhere(function, arguments, executor)
         return

@@ -317,7 +317,7 @@ def compile_model(
 
 def _sigma(volatility: Mapping[str, float] | pd.Series, exposures: Sequence[str]) -> FloatArray:
     given = cast("Mapping[str, float]", volatility.to_dict() if isinstance(volatility, pd.Series) else volatility)
-    if not isinstance(given, Mapping):
+    if not isinstance(given, Mapping) or not all(isinstance(symbol, str) for symbol in given):
         raise ValueError(f"volatility must be a mapping or Series of numbers by symbol, found {volatility!r}")
     unique(map(canonical, given), "symbols of volatility")
     checked = {canonical(symbol): within(value, f"volatility[{symbol!r}]", 0.0) for symbol, value in given.items()}

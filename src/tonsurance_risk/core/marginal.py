@@ -13,6 +13,7 @@ import pandas as pd
 from tonsurance_risk.assets import canonical, check_symbols
 from tonsurance_risk.core.engine import Job
 from tonsurance_risk.core.loss_model import LossModel, compile_model
+from tonsurance_risk.core.measures import exact_level
 from tonsurance_risk.core.sample import LossSample
 from tonsurance_risk.core.sampling import Plan
 from tonsurance_risk.core.simulation import Run
@@ -101,7 +102,7 @@ def marginal_risk(
     Raises
     ------
     ValueError
-        If the policy's id is in the vault, or it is on BTC.
+        If the policy's id is in the vault, or it is on BTC; or a level is outside (0, 1).
     UnknownAssetError
         If nobody knows its asset.
 
@@ -124,6 +125,10 @@ def marginal_risk(
         raise ValueError(f"sample must be a LossSample, found {type(sample).__name__}")
     if not isinstance(policy, Policy):
         raise ValueError(f"policy must be a Policy, found {type(policy).__name__}")
+    if not isinstance(levels, Sequence):
+        raise ValueError(f"levels must be a sequence of numbers in (0, 1), found {levels!r}")
+    for level in levels:
+        exact_level(level)
     inputs, coin = sample.inputs, canonical(policy.asset)
     check_symbols(attrs.evolve(inputs.vault, policies=[*inputs.vault.policies, policy]))
     model, _ = compile_model(inputs.vault, inputs.scenarios, inputs.correlation, inputs.volatility, also=coin)

@@ -303,6 +303,8 @@ def cumulated_shares(scenarios: Sequence[Scenario]) -> FloatArray:
 
 def checked_scenarios(scenarios: Sequence[Scenario]) -> list[Scenario]:
     """Return a list of scenarios; a `ValueError` when it is empty, holds something else or a doubled name."""
+    if not isinstance(scenarios, Iterable):
+        raise ValueError(f"scenarios must be a sequence of Scenario records, found {scenarios!r}")
     checked = list(scenarios)
     if not checked:
         raise ValueError("scenarios must hold at least one scenario, found none")

@@ -26,6 +26,7 @@ from tonsurance_risk.core.loss_model import LossModel, compile_model
 from tonsurance_risk.core.measures import exact_level
 from tonsurance_risk.core.sample import Inputs, Keep, LossSample, kept_count
 from tonsurance_risk.core.sampling import BLOCK, MOST_POINTS, Plan, Sampling
+from tonsurance_risk.core.scenarios import checked_scenarios
 from tonsurance_risk.core.tally import Part, TailCollector, Tally, sum_of
 from tonsurance_risk.model import Estimate, Scenario, Vault, whole, within
 
@@ -117,8 +118,6 @@ def simulate_losses(
     """
     _check_choice(sampling, "sampling", get_args(Sampling))
     _check_choice(keep, "keep", get_args(Keep))
-    if executor is not None and not isinstance(executor, Executor):
-        raise ValueError(f"executor must be a concurrent.futures.Executor, found {executor!r}")
     most = MOST_SIMULATIONS if keep == "all" else MOST_IN_TAIL
     if sampling == "sobol":
         most = min(most, MOST_POINTS)
@@ -128,6 +127,7 @@ def simulate_losses(
         within(precision, "precision", 0.0, open_low=True)
     seed = whole(seed, "seed", 0)
     exact_level(tail_level)
+    scenarios = checked_scenarios(scenarios)
     if isinstance(correlation, pd.DataFrame):
         correlation = CorrelationMatrix.from_frame(correlation)
     model, repair_distance = compile_model(vault, scenarios, correlation, volatility)
