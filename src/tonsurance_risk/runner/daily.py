@@ -27,6 +27,8 @@ from tonsurance_risk.version import __version__
 
 RETENTION = timedelta(days=730)
 """How far back the job asks for prices."""
+_INSTANT = timedelta(microseconds=1)
+"""From an instant to the end of an interval that holds it alone."""
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many of them are done, and how many there are."""
@@ -134,13 +136,17 @@ def run_daily(
         settings = _settings_hash(vault, scenarios, source.name, step, seed, n)
         done = _done_before(store, end, source.name, step, settings)
         if done is not None:
-            return RunResult(as_of=end, document=done, report_path=_written(done, folder), already_done=True)
+            written = _written(done, folder)
+            if any(status.status != "done" for status in store.load_jobs(job, end, end + _INSTANT)):
+                # All of that run is here, but the file was not.
+                store.end_job(job, end)
+            return RunResult(as_of=end, document=done, report_path=written, already_done=True)
         store.begin_job(job, end)
         try:
             assets = list(dict.fromkeys([*(asset.symbol for asset in (*STABLECOINS, *vault.assets)), BTC]))
             fetched, not_carried, failed = _fetch(store, source, assets, end, step, progress)
             progress("assessing", 0, 1)
-            since, until = end - RETENTION, end + timedelta(microseconds=1)
+            since, until = end - RETENTION, end + _INSTANT
             report = assess(
                 store.load_prices(assets, since, until, step=step, source=source.name),
                 vault,
@@ -158,13 +164,12 @@ def run_daily(
             document["inputs"]["settings_sha256"] = settings
             document["data_quality"]["failed_to_fetch"] = failed
             lock.verify()
-            _record(store, report, document, assets, step)
+            _record(store, report, document, assets, step, job)
             progress("assessing", 1, 1)
             written = _written(document, folder)
         except Exception as error:
             store.end_job(job, end, error=f"{type(error).__name__}: {error}")
             raise
-        store.end_job(job, end)
     return RunResult(
         as_of=end,
         document=document,
@@ -202,7 +207,7 @@ def _settings_hash(
 
 
 def _done_before(store: Store, end: pd.Timestamp, source: str, step: str, settings: str) -> dict[str, Any] | None:
-    for document in store.load_reports(end, end + timedelta(microseconds=1), source=source, step=step):
+    for document in store.load_reports(end, end + _INSTANT, source=source, step=step):
         # A date on which an asset failed is not done: the asset may be there now.
         if document["inputs"]["settings_sha256"] == settings and not document["data_quality"]["failed_to_fetch"]:
             return document
@@ -244,9 +249,11 @@ def _fetch(
 
 
 def _record(
-    store: Store, report: RiskReport, document: Mapping[str, Any], assets: Sequence[str], step: str
+    store: Store, report: RiskReport, document: Mapping[str, Any], assets: Sequence[str], step: str, job: str
 ) -> None:
     """Store what was computed; the report comes last, so that it stands only on results that are there.
+
+    With it the job is done: its file is written from the store, by this run or the next one.
 
     Events are found again in all prices of the store: in the window of the report alone a long event would begin
     anew every day.
@@ -271,7 +278,7 @@ def _record(
         index=pd.DatetimeIndex([report.as_of]),
     )
     store.save_snapshots(snapshot, **place)
-    store.save_reports([document], **place)
+    store.save_reports([document], **place, job=job)
 
 
 def _record_quality(store: Store, report: RiskReport, step: str) -> None:

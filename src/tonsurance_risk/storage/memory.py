@@ -158,11 +158,15 @@ class MemoryStore(MemoryPrices, MemoryJobs):
         least = within(min_probability, "min_probability", 0.0, 1.0)
         return [scenario_of(row) for row in self._scenarios.values() if row["probability"] >= least]
 
-    def save_reports(self, documents: Iterable[Mapping[str, Any]], *, source: str, step: str) -> WriteResult:
+    def save_reports(
+        self, documents: Iterable[Mapping[str, Any]], *, source: str, step: str, job: str | None = None
+    ) -> WriteResult:
         """Store report documents; see `ResultStore.save_reports`."""
         self._refuse_closed()
         rows = report_rows(documents, source, step)
         alerts = [(row, alert_rows(row)) for row in rows]
+        done = {} if job is None else {key: self._ended(*key, None) for key in ((job, row["as_of"]) for row in rows)}
+        self._jobs.update(done)
         result = put_rows(self._reports, rows, "source", "step", "as_of")
         for row, given in alerts:
             self._put_alerts(row, given)

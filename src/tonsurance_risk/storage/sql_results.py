@@ -21,11 +21,12 @@ from tonsurance_risk.storage.correlation_rows import (
     pair_rows,
 )
 from tonsurance_risk.storage.event_rows import event_of, event_order, event_row, stored_form, superseded
-from tonsurance_risk.storage.instants import at_or_before
+from tonsurance_risk.storage.instants import at_or_before, now
 from tonsurance_risk.storage.job_rows import (
     alert_rows,
     backtest_of,
     backtest_rows,
+    job_key,
     scenario_event_frame,
     scenario_event_rows,
     unknown_scenario,
@@ -55,7 +56,7 @@ from tonsurance_risk.storage.schema import (
     scenario_events,
     stress_scenarios,
 )
-from tonsurance_risk.storage.sql_jobs import put_alerts
+from tonsurance_risk.storage.sql_jobs import put_alerts, put_end
 from tonsurance_risk.storage.sql_part import SqlPart, equal, inside, put, replace
 
 
@@ -186,16 +187,21 @@ class SqlResults(SqlPart):
         in_order = found.order_by(stress_scenarios.c.position)
         return [scenario_of(row) for row in self._rows(in_order)]
 
-    def save_reports(self, documents: Iterable[Mapping[str, Any]], *, source: str, step: str) -> WriteResult:
+    def save_reports(
+        self, documents: Iterable[Mapping[str, Any]], *, source: str, step: str, job: str | None = None
+    ) -> WriteResult:
         """Store report documents; see `ResultStore.save_reports`."""
         self._refuse_closed()
         rows = report_rows(documents, source, step)
         alerts = [(row, alert_rows(row)) for row in rows]
+        jobs = [] if job is None else [job_key(job, row["as_of"]) for row in rows]
 
         def work(connection: Connection) -> WriteResult:
             result = put(connection, risk_reports, rows)
             for row, given in alerts:
                 put_alerts(connection, row, given)
+            for key in jobs:
+                put_end(connection, key, now(self._clock))
             return result
 
         return self._write(work)

@@ -113,6 +113,20 @@ class OutboxContract:
         assert [stored.alert for stored in store.load_alerts(delivered=False)] == [c]
         assert [stored.alert for stored in store.load_alerts(delivered=True)] == [a]
 
+    def test_a_job_is_done_once_its_report_is_stored(self, store: Store, clock: SetClock) -> None:
+        """Report, alerts and the end of the job: all of them or none."""
+        alert = dict.fromkeys(_ALERT, "low")
+        reports = [{"as_of": time.isoformat(), "risk_alerts": [alert]} for time in (NOON, NOON + HOUR)]
+        begun = store.begin_job("daily", NOON)
+        with pytest.raises(LookupError, match="did not begin"):
+            store.save_reports(reports, **KEY, job="daily")
+        assert (store.load_reports(), store.load_alerts(), store.load_jobs()) == ([], [], [begun])
+        store.begin_job("daily", NOON + HOUR)
+        clock.forward()
+        store.save_reports(reports, **KEY, job="daily")
+        assert len(store.load_reports()) == len(store.load_alerts()) == 2
+        assert [(one.status, one.ended_at) for one in store.load_jobs()] == [("done", clock.time)] * 2
+
     @pytest.mark.parametrize("wrong", [["x"], [{"severity": "high"}], [dict.fromkeys(_ALERT, "odd")]])
     def test_alerts_that_are_none_store_no_report(self, store: Store, wrong: list) -> None:
         with pytest.raises(ValueError, match="alert"):
