@@ -14,13 +14,13 @@ import pandas as pd
 from tonsurance_risk.assessment import assess, checked_events
 from tonsurance_risk.assets import STABLECOINS, check_symbols, own_pegs
 from tonsurance_risk.core.fingerprint import content_hash
-from tonsurance_risk.core.scenarios import builtin_scenarios
 from tonsurance_risk.core.simulation import MOST_SIMULATIONS
 from tonsurance_risk.errors import RiskError, SettingsError, StorageError, UnknownAssetError
 from tonsurance_risk.model import BTC, MOST_SEED, Scenario, Vault, as_utc, iso, whole
 from tonsurance_risk.ports import Clock, PriceSource, Store, SystemClock
 from tonsurance_risk.report import RiskReport
 from tonsurance_risk.reporting.files import save_report, writable_folder
+from tonsurance_risk.runner.calibration import stored_scenarios
 from tonsurance_risk.runner.prices import other_prices
 from tonsurance_risk.sources.steps import STEPS
 from tonsurance_risk.version import __version__
@@ -132,7 +132,7 @@ def run_daily(
     check_symbols(vault)
     job = f"daily {source.name} {step}"
     with store.lock(job, end) as lock:
-        scenarios = _scenarios(store)
+        scenarios = stored_scenarios(store)
         settings = _settings_hash(vault, scenarios, source.name, step, seed, n)
         done = _done_before(store, end, source.name, step, settings)
         if done is not None:
@@ -178,16 +178,6 @@ def run_daily(
         not_carried=not_carried,
         failed=failed,
     )
-
-
-def _scenarios(store: Store) -> list[Scenario]:
-    """Return the stored scenarios; the built-in ones are put there once and never over an analyst's edit."""
-    stored = store.load_scenarios()
-    if not stored:
-        # Another run may have put them there, and an analyst changed them, since they were looked for.
-        store.save_scenarios(builtin_scenarios(), only_new=True)
-        stored = store.load_scenarios()
-    return stored
 
 
 def _settings_hash(

@@ -165,8 +165,8 @@ class MemoryStore(MemoryPrices, MemoryJobs):
         self._refuse_closed()
         rows = report_rows(documents, source, step)
         alerts = [(row, alert_rows(row)) for row in rows]
-        done = {} if job is None else {key: self._ended(*key, None) for key in ((job, row["as_of"]) for row in rows)}
-        self._jobs.update(done)
+        if job is not None:
+            self._jobs.update({(job, row["as_of"]): self._ended(job, row["as_of"], None) for row in rows})
         result = put_rows(self._reports, rows, "source", "step", "as_of")
         for row, given in alerts:
             self._put_alerts(row, given)

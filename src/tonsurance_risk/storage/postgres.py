@@ -53,7 +53,7 @@ _FULL = {"53100": "its disk is full", "53200": "it is out of memory", "53300": "
 _ONE_WRITER = "one writer at a time"
 _LOCK_HOLDER = text(
     """
-    SELECT holder.pid, holder.application_name, coalesce(date_trunc('second', holder.xact_start)::text, 'long') AS since
+    SELECT holder.pid, holder.application_name AS name, date_trunc('second', holder.xact_start)::text AS since
     FROM pg_locks AS held JOIN pg_stat_activity AS holder USING (pid)
     WHERE held.granted AND held.pid <> pg_backend_pid()
     AND held.database = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -185,7 +185,7 @@ class Postgres:
         with suppress(exc.SQLAlchemyError, self.driver_error), self.begun(writes=False) as connection:
             found = connection.execute(_LOCK_HOLDER, {"writer": lock_number(_ONE_WRITER)}).one_or_none()
             if found is not None:
-                return f"server process {found.pid} ({found.application_name or 'unnamed'}), busy since {found.since}"
+                return f"server process {found.pid} ({found.name or 'unnamed'}) since {found.since or 'long ago'}"
         return None
 
     def put_staged(self, connection: Connection, columns: Iterable[AssetPrices]) -> int:

@@ -86,9 +86,10 @@ class SqliteFile:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             holders = ", ".join(_lock_holders(self.path))
+            likely = f"; likely {holders}" if holders else ""
             return StoreBusyError(
                 f"the database {self.path} is locked by another process ({error}; each attempt waits up to "
-                f"{database.BUSY_TIMEOUT.total_seconds():g} s{f'; likely {holders}' if holders else ''}); try again",
+                f"{database.BUSY_TIMEOUT.total_seconds():g} s{likely}); try again",
                 observed=holders or None,
             )
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
@@ -153,13 +154,14 @@ def copy_file(engine: Engine, target: Path) -> None:
 def _lock_holders(path: Path) -> list[str]:
     """Return the processes that write to a database, where the system tells: Linux lists all locks on files."""
     try:
-        locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+        lines = Path("/proc/locks").read_text().splitlines()
         # With a write-ahead log it is its index that a writer locks.
         files = [path, path.with_name(f"{path.name}-shm")]
         inodes = {str(file.stat().st_ino) for file in files if file.exists()}
-        writers = {fields[4] for fields in locks if fields[3] == "WRITE" and fields[5].rpartition(":")[2] in inodes}
+        writes = [fields for line in lines if (fields := line.split())[3] == "WRITE"]
+        writers = {process for *_, process, file, _, _ in writes if file.rpartition(":")[2] in inodes}
         return [f"process {pid} ({Path(f'/proc/{pid}/comm').read_text().strip()})" for pid in sorted(writers)]
-    except (OSError, IndexError):
+    except (OSError, IndexError, ValueError):
         return []
 
 

@@ -2,8 +2,8 @@
 
 The functions of the edition that compresses are there in the other one too, and fail when they are called: the
 setting ``timescaledb.license`` tells which it is. Retention is not left to the extension: its policy drops chunks
-whether they were archived or not. Archive old prices with ``tonsurance-risk db archive``, which deletes what it has
-written and read again.
+whether they were archived or not. Archive old prices with ``tonsurance-risk db archive``, which deletes what it
+has written and read again.
 """
 
 from __future__ import annotations

@@ -174,7 +174,10 @@ class StoreMachine(RuleBasedStateMachine):
         self.both(lambda store: store.load_jobs())
 
     @rule(
-        place=places, names=st.lists(symbols, max_size=3), deliver=st.booleans(), job=st.sampled_from([None, "daily"])
+        place=places,
+        names=st.lists(symbols, max_size=3),
+        deliver=st.booleans(),
+        job=st.sampled_from([None, "daily"]),
     )
     def alerts(self, place, names, deliver, job) -> None:
         alerts = [{"severity": "low", "category": name, "message": name} for name in names]
