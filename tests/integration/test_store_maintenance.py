@@ -29,13 +29,6 @@ from tonsurance_risk.testing import SetClock
 from tonsurance_risk.testing.examples import HOUR, KEY, NOON, event, hours, matrix, snapshots
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'risk.db'}"
-    return request.getfixturevalue("postgres_url")
-
-
 @pytest.fixture
 def other_url(url: str, tmp_path: Path, request) -> str:
     """Of the other kind."""

@@ -1,4 +1,8 @@
-"""What only a store on a server can suffer: connections that go, locks, other writers, wrong URLs, secrets."""
+"""What only a store on a server can suffer: connections that go, wrong URLs, TimescaleDB.
+
+An SQLite file has no connection that a restart could cut (F076), and no deadlock, for a writer asks for the whole
+file before it reads (F077).
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from datetime import timedelta
 import numpy as np
 import pandas as pd
 import pytest
+from databases import execute, stop, terminate_others
 from sqlalchemy import create_engine, event, exc, make_url, text
 
 from tonsurance_risk.cli import run
@@ -33,24 +38,6 @@ from tonsurance_risk.testing.examples import KEY, NOON, hours, matrix, snapshots
 from tonsurance_risk.testing.examples import event as depeg
 
 SECRET = "hunter2-Ω/@"
-
-
-def execute(url: str, *statements: str) -> None:
-    engine = create_engine(url)
-    try:
-        with engine.begin() as connection:
-            for statement in statements:
-                connection.exec_driver_sql(statement)
-    finally:
-        engine.dispose()
-
-
-def terminate_others(url: str) -> None:
-    """What a restart of the server does to every connection."""
-    execute(
-        url,
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
-    )
 
 
 class TestConnections:
@@ -86,56 +73,10 @@ class TestConnections:
             def _stop(connection, _cursor, sql, *_others) -> None:
                 if "INSERT INTO price_history" in sql and len(execute_after) < 2:
                     execute_after.append(sql)
-                    raise_code = f"DO $$ BEGIN RAISE EXCEPTION 'stopped' USING ERRCODE = '{code}'; END $$"
-                    connection.connection.cursor().execute(raise_code)
+                    stop(connection, code)
 
             assert store.save_prices(hours(1.0), **KEY) == WriteResult(1, 0, 0)
         assert len(execute_after) == 2
-
-    @pytest.mark.fault("F078")
-    def test_a_pool_without_connections(self, postgres_url: str, monkeypatch) -> None:
-        monkeypatch.setattr(database, "BUSY_TIMEOUT", timedelta(seconds=0.2))
-        with open_store(postgres_url) as store:
-            held = [store.database.engine.connect() for _ in range(15)]
-            with pytest.raises(StoreBusyError, match="no connection"):
-                store.load_prices()
-            for connection in held:
-                connection.close()
-            assert store.load_prices().empty
-
-    @pytest.mark.fault("F072")
-    def test_one_writer_at_a_time(self, postgres_url: str, monkeypatch) -> None:
-        """Another waits, and gives up after the timeout; readers do not wait."""
-        monkeypatch.setattr(database, "BUSY_TIMEOUT", timedelta(seconds=0.3))
-        with open_store(postgres_url) as store, open_store(postgres_url) as other:
-            with other.database.begun(writes=True):
-                with pytest.raises(StoreBusyError, match="locked by another process"):
-                    store.save_prices(hours(1.0), **KEY)
-                assert store.load_prices().empty
-            assert store.save_prices(hours(1.0), **KEY) == WriteResult(1, 0, 0)
-
-    def test_many_writers_lose_nothing(self, postgres_url: str) -> None:
-        """Each of the 20 changes of one price is a revision."""
-        with open_store(postgres_url) as store, ThreadPoolExecutor(4) as pool:
-            results = list(pool.map(lambda k: store.save_prices(hours(1.0 + k / 100), **KEY), range(20)))
-            assert sum(result.new for result in results) == 1
-            with store.database.begun(writes=False) as connection:
-                revisions = connection.execute(text("SELECT count(*) FROM price_revision")).scalar_one()
-            assert revisions == sum(result.changed for result in results) == 19
-
-    @pytest.mark.fault("F080")
-    def test_a_server_that_takes_no_writes(self, postgres_url: str) -> None:
-        with open_store(postgres_url) as store:
-            name = make_url(postgres_url).database
-            execute(postgres_url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-            store.database.engine.dispose()
-            try:
-                with pytest.raises(StoreUnavailableError, match="takes no writes"):
-                    store.save_prices(hours(1.0), **KEY)
-            finally:
-                execute(postgres_url, "SET TRANSACTION READ WRITE", f"ALTER DATABASE {name} RESET ALL")
-                store.database.engine.dispose()
-            assert store.save_prices(hours(1.0), **KEY) == WriteResult(1, 0, 0)
 
     @pytest.mark.fault("F087")
     def test_a_lock_whose_connection_is_gone(self, postgres_url: str) -> None:
@@ -185,21 +126,6 @@ class TestContent:
             store.save_snapshots(snapshots([1.0]), **KEY)
         with pytest.raises(exc.DBAPIError):
             execute(postgres_url, statement)
-
-    @pytest.mark.fault("F070")
-    def test_a_full_disk(self, postgres_url: str) -> None:
-        """Simulated by the error that the server gives; nothing of the write is kept."""
-        with open_store(postgres_url) as store:
-
-            @event.listens_for(store.database.engine, "before_cursor_execute")
-            def _fill(connection, _cursor, sql, *_others) -> None:
-                if "INSERT INTO price_history" in sql:
-                    full = "DO $$ BEGIN RAISE EXCEPTION 'no space left' USING ERRCODE = '53100'; END $$"
-                    connection.connection.cursor().execute(full)
-
-            with pytest.raises(StorageError, match="its disk is full"):
-                store.save_prices(hours(1.0), **KEY)
-            assert store.load_prices().empty
 
     @pytest.mark.fault("F090")
     def test_a_large_write_is_one_transaction(self, postgres_url: str) -> None:
@@ -290,12 +216,6 @@ class TestSecrets:
             assert run(["db", "info", "--db", url.format(secret)]) in (2, 3)
             said = capsys.readouterr()
             assert "hunter2" not in said.out + said.err
-
-    def test_a_wrong_password_and_a_name_that_is_not_there(self, postgres_url: str) -> None:
-        url = make_url(postgres_url).set(password="hunter2", database="not there")
-        with pytest.raises(StoreUnavailableError, match="not there") as refused:
-            open_store(url.render_as_string(hide_password=False))
-        assert "hunter2" not in "".join(traceback.format_exception(refused.value))
 
     def test_an_open_store_does_not_show_it(self, postgres_url: str) -> None:
         url = make_url(postgres_url).set(password="hunter2").render_as_string(hide_password=False)

@@ -21,7 +21,7 @@ from sqlalchemy import (
     type_coerce,
 )
 
-from tonsurance_risk.errors import StorageError, StoreBusyError, StoreCorruptError
+from tonsurance_risk.errors import StorageError, StoreBusyError, StoreCorruptError, StoreUnavailableError
 from tonsurance_risk.storage import database
 from tonsurance_risk.storage.database import Conditions, storage_errors
 from tonsurance_risk.storage.leases import Lease
@@ -92,6 +92,12 @@ class SqliteFile:
                 f"{database.BUSY_TIMEOUT.total_seconds():g} s{likely}); try again",
                 observed=holders or None,
             )
+        if code == sqlite3.SQLITE_FULL:
+            return StoreUnavailableError(
+                f"the database {self.path} cannot take more: its disk is full ({error}); nothing of it was stored"
+            )
+        if code == sqlite3.SQLITE_READONLY:
+            return StoreUnavailableError(f"the database {self.path} takes no writes ({error})")
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             return StoreCorruptError(f"{self.path} is not a sound database ({error}); {RESTORE}")
         return StorageError(f"the database {self.path} cannot do this: {error}; nothing of it was stored")
