@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from urllib.parse import quote, quote_plus
 
 from sqlalchemy import create_engine, event
 
@@ -40,3 +41,8 @@ def stop(connection, code: str) -> None:
     """Let PostgreSQL fail with a code in the middle of a transaction."""
     raised = f"DO $$ BEGIN RAISE EXCEPTION 'stopped' USING ERRCODE = '{code}'; END $$"
     connection.connection.cursor().execute(raised)
+
+
+def spellings(password: str) -> set[str]:
+    """Return how a password can stand in a text: plain, and as it is written in a URL."""
+    return {password, quote(password), quote_plus(password)}

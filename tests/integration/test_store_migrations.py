@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from databases import execute
 from sqlalchemy import create_engine, event, inspect, text
 
+from databases import execute
 from tonsurance_risk.errors import SchemaVersionError, StorageError
 from tonsurance_risk.storage import open_store
 from tonsurance_risk.storage.migrations import FIRST, run_upgrades
