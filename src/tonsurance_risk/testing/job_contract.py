@@ -47,6 +47,29 @@ class LifetimeContract:
             with pytest.raises(StorageError, match="closed"):
                 use()
 
+    @pytest.mark.parametrize("wrong", ["nul\0", "half \ud800"])
+    def test_a_name_that_no_database_can_keep_is_refused_by_reads_as_well(self, store: Store, wrong: str) -> None:
+        reads = [
+            lambda: store.load_prices([wrong]),
+            lambda: store.load_prices(source=wrong),
+            lambda: store.load_prices(step=wrong),
+            lambda: store.price_sources(step=wrong),
+            lambda: store.load_marks("quality", [wrong]),
+            lambda: store.load_rejects(source=wrong, step="1h"),
+            lambda: store.load_events([wrong]),
+            lambda: store.load_events(source=wrong),
+            lambda: store.load_correlations(window_days=30, source="feed", step=wrong),
+            lambda: store.load_scenario_events(wrong),
+            lambda: store.load_backtests(source=wrong, step="1h"),
+            lambda: store.load_reports(source=wrong),
+            lambda: store.load_snapshots(source="feed", step=wrong),
+            lambda: store.load_run_inputs(wrong),
+            lambda: store.load_jobs(wrong),
+        ]
+        for read in reads:
+            with pytest.raises(ValueError, match="without NUL and lone surrogates"):
+                read()
+
 
 class LedgerContract:
     def test_a_job_begins_and_ends(self, store: Store, clock: SetClock) -> None:
