@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tonsurance_risk import cli_db
+from tonsurance_risk import cli_db, cli_scenarios
 from tonsurance_risk.core.simulation import MOST_SIMULATIONS
 from tonsurance_risk.core.windows import LONGEST_WINDOW
 from tonsurance_risk.errors import LockHeldError, RiskError, SettingsError, UnknownAssetError
@@ -55,6 +55,7 @@ app = typer.Typer(
 
 
 app.add_typer(cli_db.app, name="db")
+app.add_typer(cli_scenarios.app, name="scenarios")
 
 
 class Interval(StrEnum):

@@ -21,7 +21,7 @@
     ├── StorageError
     │   ├── SchemaVersionError       (RuntimeError)    the database is older or newer than the code
     │   ├── StoreBusyError           (TimeoutError)    another process holds the database
-    │   ├── StoreUnavailableError    (ConnectionError) the database server does not answer
+    │   ├── StoreUnavailableError    (ConnectionError) the database does not answer or takes no writes
     │   ├── StoreCorruptError        (ValueError)      the file is not a sound database
     │   └── LockHeldError            (RuntimeError)    another run holds the lock
     └── SettingsError                (ValueError)      a setting that cannot be used
@@ -143,7 +143,7 @@ class StoreBusyError(StorageError, TimeoutError):
 
 
 class StoreUnavailableError(StorageError, ConnectionError):
-    """The database server does not answer, does not let us in, or takes no writes."""
+    """The database does not answer, does not let us in, or takes no writes."""
 
 
 class StoreCorruptError(StorageError, ValueError):

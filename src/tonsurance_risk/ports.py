@@ -306,11 +306,21 @@ class ResultStore(Protocol):
     def load_scenarios(self, *, min_probability: float = 0.0) -> list[Scenario]:
         """Return the scenarios of at least that probability, in the order in which they were first saved."""
 
-    def save_reports(self, documents: Iterable[Mapping[str, Any]], *, source: str, step: str) -> WriteResult:
+    def save_reports(
+        self, documents: Iterable[Mapping[str, Any]], *, source: str, step: str, job: str | None = None
+    ) -> WriteResult:
         """Store report documents by (source, step, document["as_of"]), and their alerts with them.
 
-        The alerts of ``document["risk_alerts"]`` are in the outbox once the report is stored, not before. A report
-        written again takes back those that it no longer has, unless they were delivered.
+        Parameters
+        ----------
+        documents : iterable of mapping
+            The alerts of ``document["risk_alerts"]`` are in the outbox once the report is stored, not before. A
+            report written again takes back those that it no longer has, unless they were delivered.
+        source, step : str
+            Of the prices.
+        job : str, optional
+            One that began for the date of each document. The ledger says that it is done once the documents are
+            stored, not before; one that did not begin is a `LookupError`, and nothing is stored.
         """
 
     def load_reports(

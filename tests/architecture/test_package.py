@@ -80,7 +80,7 @@ def test_core_has_no_effects(path):
     ("package", "allowed"),
     [
         ("sqlalchemy", ("storage",)),
-        ("typer", ("cli.py", "cli_db.py")),
+        ("typer", ("cli.py", "cli_db.py", "cli_scenarios.py")),
         ("rich", ("cli.py", "reporting")),
         ("matplotlib", ("plots.py", "reporting")),
         ("hypothesis", ("testing",)),

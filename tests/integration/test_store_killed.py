@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from sqlalchemy import create_engine, text
 
+import tonsurance_risk as tr
 from tonsurance_risk.errors import LockHeldError
 from tonsurance_risk.runner.maintenance import archive_prices, replay_prices
 from tonsurance_risk.storage import open_store
@@ -209,6 +210,57 @@ def test_in_a_retention_run(new_url, tmp_path: Path, shares: tuple[float, ...]) 
                 replay_prices(store, folder, source="feed"), held, check_exact=True, check_freq=False
             )
             assert len(store.load_prices()) == len(held[held.index >= store.load_archives()[-1].end])
+
+
+DAILY = """
+import os, signal
+from sqlalchemy import event
+import tonsurance_risk as tr
+reported = []
+with open_store(url) as store:
+    engine = store.database.engine
+    @event.listens_for(engine, "before_cursor_execute")
+    def see(connection, cursor, sql, *others):
+        if "INSERT INTO risk_reports" in sql:
+            reported.append(sql)
+    def die(*anything):
+        if reported:
+            os.kill(os.getpid(), signal.SIGKILL)
+    # A connection goes back to the pool once its transaction is over.
+    event.listen(*{"before": (engine, "commit"), "after": (engine.pool, "reset")}[MOMENT], die)
+    say("begin")
+    source = tr.sources.SampleSource()
+    tr.run_daily(store, source, tr.sample_vault(), as_of=source.last, step="1d", n=1000, out=folder)
+"""
+
+
+@pytest.mark.fault("F068")
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_around_the_commit_of_a_report(new_url, tmp_path: Path, moment: str) -> None:
+    """Report, ledger and outbox stand together; the next run makes what is missing, and every alert goes out once."""
+    url, source = new_url(), tr.sources.SampleSource()
+    open_store(url).close()
+    child = started(f"MOMENT = {moment!r}\n{DAILY}", url, tmp_path / "reports")
+    child.communicate(timeout=120)
+    assert child.returncode == -signal.SIGKILL
+
+    with open_store(url) as store:
+        found = [one.status for one in store.load_jobs()], len(store.load_reports()), bool(store.load_alerts())
+        assert found == ((["running"], 0, False) if moment == "before" else (["done"], 1, True))
+        assert not (tmp_path / "reports").exists() or not list((tmp_path / "reports").iterdir())
+
+        day = {"as_of": source.last, "step": "1d", "n": 1000, "out": tmp_path / "reports"}
+        result = tr.run_daily(store, source, tr.sample_vault(), **day)
+
+        assert result.already_done == (moment == "after")
+        assert result.report_path.exists()
+        (status,) = store.load_jobs()
+        assert (status.status, status.attempts) == ("done", 1 if moment == "after" else 2)
+        alerts = store.load_alerts(delivered=False)
+        assert [one.alert for one in alerts] == result.document["risk_alerts"]
+        assert store.mark_delivered(alerts) == len(alerts) > 0
+        tr.run_daily(store, source, tr.sample_vault(), **day)
+        assert store.load_alerts(delivered=False) == []
 
 
 HOLD = """

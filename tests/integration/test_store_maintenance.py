@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 from datetime import timedelta
@@ -26,13 +27,6 @@ from tonsurance_risk.storage.audit import broken_rules
 from tonsurance_risk.storage.copies import back_up, contents, restore
 from tonsurance_risk.testing import SetClock
 from tonsurance_risk.testing.examples import HOUR, KEY, NOON, event, hours, matrix, snapshots
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'risk.db'}"
-    return request.getfixturevalue("postgres_url")
 
 
 @pytest.fixture
@@ -272,7 +266,7 @@ class TestCalibration:
 
             scenarios = calibrate_scenarios(store, source="feed", step="1h")
 
-            assert store.load_scenarios() == scenarios
+            assert store.load_scenarios() == [*tr.builtin_scenarios(), *scenarios]
             assert [one.is_active for one in scenarios] == [False, False]
             assert scenarios[0].source.endswith("; 1h prices of feed")
             assert store.load_scenario_events(scenarios[0].name)["asset"].tolist() == ["USDC"]
@@ -281,3 +275,34 @@ class TestCalibration:
             assert (result.predicted_loss, result.actual_loss) == pytest.approx((50.0, 70.0))
             assert store.load_backtests(**KEY) == [result]
             assert calibrate_scenarios(store, source="feed", step="1h", active=True)[0].is_active
+            assert [one.is_active for one in store.load_scenarios()] == [True] * 7
+
+    def test_the_commands(self, url: str, tmp_path: Path, capsys) -> None:
+        """On the simulated market, from the daily job to the backtest."""
+        common = ["--db", url, "--interval", "1d"]
+        assert run(["daily", *common, "--n", "1000", "--out", str(tmp_path / "reports")]) in (0, 1)
+        assert run(["scenarios", "calibrate", *common]) == 0
+        calibrated = capsys.readouterr().out
+        assert "not drawn" in calibrated
+        assert run(["scenarios", "list", "--db", url, "--json"]) == 0
+        listed = json.loads(capsys.readouterr().out)["scenarios"]
+        assert [one["is_active"] for one in listed[:6]] == [True] * 5 + [False]
+        assert run(["scenarios", "list", "--db", url]) == 0
+        assert capsys.readouterr().out.endswith(calibrated[-80:])
+        assert run(["scenarios", "backtest", *common, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)["backtests"]
+        assert {one["scenario"] for one in found} < {one["name"] for one in listed[5:]}
+        assert run(["scenarios", "backtest", *common]) == 0
+        assert capsys.readouterr().out.count("predicted") == len(found) > 0
+        with open_store(url) as store:
+            (source,) = store.price_sources(step="1d")
+            assert len(store.load_backtests(source=source, step="1d")) == len(found)
+            before = contents(store.database)
+
+        for wrong in (["--interval", "1h"], ["--interval", "1w"], ["--interval", "1d", "--source", "nobody"]):
+            for command in ("calibrate", "backtest"):
+                assert run(["scenarios", command, "--db", url, *wrong]) == 3
+        assert "'sample (simulated)'" in capsys.readouterr().err
+        assert run(["scenarios", "list", "--db", f"sqlite:///{tmp_path / 'missing.db'}"]) == 3
+        with open_store(url) as store:
+            assert contents(store.database) == before

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from sqlalchemy import create_engine, event, inspect, text
 
+from databases import execute
 from tonsurance_risk.errors import SchemaVersionError, StorageError
 from tonsurance_risk.storage import open_store
 from tonsurance_risk.storage.migrations import FIRST, run_upgrades
@@ -35,24 +36,6 @@ INSERT INTO risk_reports VALUES ('feed', '1h', {MICROSECONDS}, '{{"as_of": "2023
 INSERT INTO risk_snapshots VALUES ('feed', '1h', {MICROSECONDS}, 1.0, 2.0, 3.0);
 INSERT INTO run_inputs VALUES ('x', '{{}}')
 """
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'risk.db'}"
-    return request.getfixturevalue("postgres_url")
-
-
-def execute(url: str, *statements: str) -> list[tuple]:
-    engine = create_engine(url)
-    try:
-        with engine.begin() as connection:
-            for statement in statements:
-                result = connection.execute(text(statement.replace(":", r"\:")))
-            return [tuple(row) for row in result] if result.returns_rows else []
-    finally:
-        engine.dispose()
 
 
 def of_version(url: str, version: int) -> None:

@@ -13,7 +13,7 @@ import pandas as pd
 from tonsurance_risk.assets import canonical, own_pegs
 from tonsurance_risk.core.fingerprint import content_hash
 from tonsurance_risk.core.prices import peg_reference
-from tonsurance_risk.core.scenarios import joint_episodes, scenarios_from_events
+from tonsurance_risk.core.scenarios import builtin_scenarios, joint_episodes, scenarios_from_events
 from tonsurance_risk.core.stress import stress_test
 from tonsurance_risk.errors import InsufficientDataError
 from tonsurance_risk.model import BTC, YEAR, Peg, Scenario, Vault
@@ -23,8 +23,20 @@ from tonsurance_risk.sources.steps import STEPS
 EPISODE_WINDOW = timedelta(hours=72)
 
 
+def stored_scenarios(store: Store) -> list[Scenario]:
+    """Return the stored scenarios; the built-in ones are put there once and never over an analyst's edit."""
+    stored = store.load_scenarios()
+    if not stored:
+        # Another run may have put them there, and an analyst changed them, since they were looked for.
+        store.save_scenarios(builtin_scenarios(), only_new=True)
+        stored = store.load_scenarios()
+    return stored
+
+
 def calibrate_scenarios(store: Store, *, source: str, step: str, active: bool = False) -> list[Scenario]:
     """Derive scenarios from the stored events of a source, store them with what they come from, and return them.
+
+    They come beside the stored ones, the built-in ones at least.
 
     Parameters
     ----------
@@ -52,6 +64,7 @@ def calibrate_scenarios(store: Store, *, source: str, step: str, active: bool = 
     episodes = joint_episodes(events, EPISODE_WINDOW)
     # The last scenario is that of no event.
     origins = {scenario.name: episode for scenario, episode in zip(scenarios, episodes, strict=False)}
+    stored_scenarios(store)
     store.save_scenarios(scenarios, events=origins)
     return scenarios
 

@@ -14,19 +14,21 @@ import pandas as pd
 from tonsurance_risk.assessment import assess, checked_events
 from tonsurance_risk.assets import STABLECOINS, check_symbols, own_pegs
 from tonsurance_risk.core.fingerprint import content_hash
-from tonsurance_risk.core.scenarios import builtin_scenarios
 from tonsurance_risk.core.simulation import MOST_SIMULATIONS
 from tonsurance_risk.errors import RiskError, SettingsError, StorageError, UnknownAssetError
 from tonsurance_risk.model import BTC, MOST_SEED, Scenario, Vault, as_utc, iso, whole
 from tonsurance_risk.ports import Clock, PriceSource, Store, SystemClock
 from tonsurance_risk.report import RiskReport
 from tonsurance_risk.reporting.files import save_report, writable_folder
+from tonsurance_risk.runner.calibration import stored_scenarios
 from tonsurance_risk.runner.prices import other_prices
 from tonsurance_risk.sources.steps import STEPS
 from tonsurance_risk.version import __version__
 
 RETENTION = timedelta(days=730)
 """How far back the job asks for prices."""
+_INSTANT = timedelta(microseconds=1)
+"""From an instant to the end of an interval that holds it alone."""
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many of them are done, and how many there are."""
@@ -130,17 +132,21 @@ def run_daily(
     check_symbols(vault)
     job = f"daily {source.name} {step}"
     with store.lock(job, end) as lock:
-        scenarios = _scenarios(store)
+        scenarios = stored_scenarios(store)
         settings = _settings_hash(vault, scenarios, source.name, step, seed, n)
         done = _done_before(store, end, source.name, step, settings)
         if done is not None:
-            return RunResult(as_of=end, document=done, report_path=_written(done, folder), already_done=True)
+            written = _written(done, folder)
+            if any(status.status != "done" for status in store.load_jobs(job, end, end + _INSTANT)):
+                # All of that run is here, but the file was not.
+                store.end_job(job, end)
+            return RunResult(as_of=end, document=done, report_path=written, already_done=True)
         store.begin_job(job, end)
         try:
             assets = list(dict.fromkeys([*(asset.symbol for asset in (*STABLECOINS, *vault.assets)), BTC]))
             fetched, not_carried, failed = _fetch(store, source, assets, end, step, progress)
             progress("assessing", 0, 1)
-            since, until = end - RETENTION, end + timedelta(microseconds=1)
+            since, until = end - RETENTION, end + _INSTANT
             report = assess(
                 store.load_prices(assets, since, until, step=step, source=source.name),
                 vault,
@@ -158,13 +164,12 @@ def run_daily(
             document["inputs"]["settings_sha256"] = settings
             document["data_quality"]["failed_to_fetch"] = failed
             lock.verify()
-            _record(store, report, document, assets, step)
+            _record(store, report, document, assets, step, job)
             progress("assessing", 1, 1)
             written = _written(document, folder)
         except Exception as error:
             store.end_job(job, end, error=f"{type(error).__name__}: {error}")
             raise
-        store.end_job(job, end)
     return RunResult(
         as_of=end,
         document=document,
@@ -173,16 +178,6 @@ def run_daily(
         not_carried=not_carried,
         failed=failed,
     )
-
-
-def _scenarios(store: Store) -> list[Scenario]:
-    """Return the stored scenarios; the built-in ones are put there once and never over an analyst's edit."""
-    stored = store.load_scenarios()
-    if not stored:
-        # Another run may have put them there, and an analyst changed them, since they were looked for.
-        store.save_scenarios(builtin_scenarios(), only_new=True)
-        stored = store.load_scenarios()
-    return stored
 
 
 def _settings_hash(
@@ -202,7 +197,7 @@ def _settings_hash(
 
 
 def _done_before(store: Store, end: pd.Timestamp, source: str, step: str, settings: str) -> dict[str, Any] | None:
-    for document in store.load_reports(end, end + timedelta(microseconds=1), source=source, step=step):
+    for document in store.load_reports(end, end + _INSTANT, source=source, step=step):
         # A date on which an asset failed is not done: the asset may be there now.
         if document["inputs"]["settings_sha256"] == settings and not document["data_quality"]["failed_to_fetch"]:
             return document
@@ -244,9 +239,11 @@ def _fetch(
 
 
 def _record(
-    store: Store, report: RiskReport, document: Mapping[str, Any], assets: Sequence[str], step: str
+    store: Store, report: RiskReport, document: Mapping[str, Any], assets: Sequence[str], step: str, job: str
 ) -> None:
     """Store what was computed; the report comes last, so that it stands only on results that are there.
+
+    With it the job is done: its file is written from the store, by this run or the next one.
 
     Events are found again in all prices of the store: in the window of the report alone a long event would begin
     anew every day.
@@ -271,7 +268,7 @@ def _record(
         index=pd.DatetimeIndex([report.as_of]),
     )
     store.save_snapshots(snapshot, **place)
-    store.save_reports([document], **place)
+    store.save_reports([document], **place, job=job)
 
 
 def _record_quality(store: Store, report: RiskReport, step: str) -> None:

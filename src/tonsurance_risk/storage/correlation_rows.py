@@ -13,7 +13,7 @@ from tonsurance_risk.core.correlation import CorrelationMatrix
 from tonsurance_risk.model import whole
 from tonsurance_risk.ports import WriteResult
 from tonsurance_risk.storage.instants import whole_microseconds
-from tonsurance_risk.storage.records import Row, StoredRow, counted, outcome, storable
+from tonsurance_risk.storage.records import Row, StoredRow, counted, outcome, place_of, storable
 
 _PAIR = ["asset_1", "asset_2", "correlation", "observations", "is_default"]
 _MADE = ("n_resamples", "block_length", "seed")
@@ -48,8 +48,7 @@ def matrix_key(matrix: CorrelationMatrix, source: str, step: str) -> Row:
     if matrix.is_default.diagonal().any():
         raise ValueError("the diagonal of a matrix to store must not be default")
     return {
-        "source": storable(source, "source"),
-        "step": storable(step, "step"),
+        **place_of(source, step),
         "window_days": whole(matrix.window_days, "window_days", 1, 10**9),
         "as_of": whole_microseconds(matrix.as_of, "as_of"),
     }

@@ -15,7 +15,7 @@ from tonsurance_risk.model import finite
 from tonsurance_risk.ports import JobStatus, ScenarioBacktest, StoredAlert
 from tonsurance_risk.storage.event_rows import stored_form
 from tonsurance_risk.storage.instants import whole_microseconds
-from tonsurance_risk.storage.records import Row, StoredRow, encodable, storable
+from tonsurance_risk.storage.records import Row, StoredRow, encodable, place_of, storable
 
 REJECT_COLUMNS = ["asset", "time", "reason", "raw", "detail"]
 EVENT_COLUMNS = ["asset", "direction", "start", "end", "source", "severity"]
@@ -79,7 +79,7 @@ def alert_of(row: StoredRow) -> StoredAlert:
 
 def reject_rows(rejects: pd.DataFrame, source: str, step: str, time: pd.Timestamp) -> list[Row]:
     """Return a row a reject; the last one of an asset, time and reason counts."""
-    key = {"source": storable(source, "source"), "step": storable(step, "step"), "recorded_at": time}
+    key = place_of(source, step) | {"recorded_at": time}
     if not isinstance(rejects, pd.DataFrame) or sorted(map(str, rejects.columns)) != sorted(REJECT_COLUMNS):
         found = list(rejects.columns) if isinstance(rejects, pd.DataFrame) else type(rejects).__name__
         raise ValueError(f"rejects must be a DataFrame of the columns {REJECT_COLUMNS}, found {found}")
@@ -130,7 +130,7 @@ def scenario_event_frame(rows: Iterable[StoredRow]) -> pd.DataFrame:
 
 def backtest_rows(backtests: Iterable[ScenarioBacktest], source: str, step: str) -> list[Row]:
     """Return a row a backtest, keyed by (source, step, scenario, vault_sha256)."""
-    key = {"source": storable(source, "source"), "step": storable(step, "step")}
+    key = place_of(source, step)
     rows = []
     for backtest in backtests:
         if not isinstance(backtest, ScenarioBacktest):

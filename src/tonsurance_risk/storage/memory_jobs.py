@@ -38,10 +38,13 @@ class MemoryJobs(OpenStore):
     def end_job(self, job: str, logical_date: datetime, *, error: str | None = None) -> JobStatus:
         """Write down that a job ended; see `Ledger.end_job`."""
         self._refuse_closed()
+        row = self._ended(job, logical_date, error)
+        self._jobs[row["job"], row["logical_date"]] = row
+        return job_of(row)
+
+    def _ended(self, job: str, logical_date: datetime, error: str | None) -> Row:
         key = job_key(job, logical_date)
-        place = tuple(key.values())
-        self._jobs[place] = ended_row(key, self._jobs.get(place), now(self._clock), error)
-        return job_of(self._jobs[place])
+        return ended_row(key, self._jobs.get(tuple(key.values())), now(self._clock), error)
 
     def load_jobs(
         self, job: str | None = None, start: datetime | None = None, end: datetime | None = None

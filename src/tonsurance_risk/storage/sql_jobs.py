@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+import pandas as pd
 from sqlalchemy import Connection, delete, insert, select, update
 
 from tonsurance_risk.ports import JobLock, JobStatus, StoredAlert
@@ -35,13 +36,7 @@ class SqlJobs(SqlPart):
     def end_job(self, job: str, logical_date: datetime, *, error: str | None = None) -> JobStatus:
         """Write down that a job ended; see `Ledger.end_job`."""
         key = job_key(job, logical_date)
-
-        def work(connection: Connection) -> JobStatus:
-            row = ended_row(key, _job(connection, key), now(self._clock), error)
-            put(connection, etl_job_status, [row])
-            return job_of(row)
-
-        return self._write(work)
+        return self._write(lambda connection: put_end(connection, key, now(self._clock), error))
 
     def load_jobs(
         self, job: str | None = None, start: datetime | None = None, end: datetime | None = None
@@ -96,6 +91,13 @@ def put_alerts(connection: Connection, report: Mapping[str, Any], given: Iterabl
     waiting = [row for row in given if row["alert_sha256"] not in delivered]
     if waiting:
         connection.execute(insert(alert_table), waiting)
+
+
+def put_end(connection: Connection, key: Row, time: pd.Timestamp, error: str | None = None) -> JobStatus:
+    """Write down that a job ended."""
+    row = ended_row(key, _job(connection, key), time, error)
+    put(connection, etl_job_status, [row])
+    return job_of(row)
 
 
 def _job(connection: Connection, key: Mapping[str, Any]) -> Any:

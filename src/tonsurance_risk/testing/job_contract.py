@@ -47,6 +47,29 @@ class LifetimeContract:
             with pytest.raises(StorageError, match="closed"):
                 use()
 
+    @pytest.mark.parametrize("wrong", ["nul\0", "half \ud800"])
+    def test_a_name_that_no_database_can_keep_is_refused_by_reads_as_well(self, store: Store, wrong: str) -> None:
+        reads = [
+            lambda: store.load_prices([wrong]),
+            lambda: store.load_prices(source=wrong),
+            lambda: store.load_prices(step=wrong),
+            lambda: store.price_sources(step=wrong),
+            lambda: store.load_marks("quality", [wrong]),
+            lambda: store.load_rejects(source=wrong, step="1h"),
+            lambda: store.load_events([wrong]),
+            lambda: store.load_events(source=wrong),
+            lambda: store.load_correlations(window_days=30, source="feed", step=wrong),
+            lambda: store.load_scenario_events(wrong),
+            lambda: store.load_backtests(source=wrong, step="1h"),
+            lambda: store.load_reports(source=wrong),
+            lambda: store.load_snapshots(source="feed", step=wrong),
+            lambda: store.load_run_inputs(wrong),
+            lambda: store.load_jobs(wrong),
+        ]
+        for read in reads:
+            with pytest.raises(ValueError, match="without NUL and lone surrogates"):
+                read()
+
 
 class LedgerContract:
     def test_a_job_begins_and_ends(self, store: Store, clock: SetClock) -> None:
@@ -112,6 +135,20 @@ class OutboxContract:
         store.save_reports([{"as_of": NOON.isoformat(), "risk_alerts": [a, c]}], **KEY)
         assert [stored.alert for stored in store.load_alerts(delivered=False)] == [c]
         assert [stored.alert for stored in store.load_alerts(delivered=True)] == [a]
+
+    def test_a_job_is_done_once_its_report_is_stored(self, store: Store, clock: SetClock) -> None:
+        """Report, alerts and the end of the job: all of them or none."""
+        alert = dict.fromkeys(_ALERT, "low")
+        reports = [{"as_of": time.isoformat(), "risk_alerts": [alert]} for time in (NOON, NOON + HOUR)]
+        begun = store.begin_job("daily", NOON)
+        with pytest.raises(LookupError, match="did not begin"):
+            store.save_reports(reports, **KEY, job="daily")
+        assert (store.load_reports(), store.load_alerts(), store.load_jobs()) == ([], [], [begun])
+        store.begin_job("daily", NOON + HOUR)
+        clock.forward()
+        store.save_reports(reports, **KEY, job="daily")
+        assert len(store.load_reports()) == len(store.load_alerts()) == 2
+        assert [(one.status, one.ended_at) for one in store.load_jobs()] == [("done", clock.time)] * 2
 
     @pytest.mark.parametrize("wrong", [["x"], [{"severity": "high"}], [dict.fromkeys(_ALERT, "odd")]])
     def test_alerts_that_are_none_store_no_report(self, store: Store, wrong: list) -> None:

@@ -173,11 +173,17 @@ class StoreMachine(RuleBasedStateMachine):
         self.both(lambda store: store.end_job(job, date) if end else store.begin_job(job, date))
         self.both(lambda store: store.load_jobs())
 
-    @rule(place=places, names=st.lists(symbols, max_size=3), deliver=st.booleans())
-    def alerts(self, place, names, deliver) -> None:
+    @rule(
+        place=places,
+        names=st.lists(symbols, max_size=3),
+        deliver=st.booleans(),
+        job=st.sampled_from([None, "daily"]),
+    )
+    def alerts(self, place, names, deliver, job) -> None:
         alerts = [{"severity": "low", "category": name, "message": name} for name in names]
         document = {"as_of": (NOON + place * HOUR).isoformat(), "risk_alerts": alerts}
-        self.both(lambda store: store.save_reports([document], source="one", step="1h"))
+        self.both(lambda store: store.save_reports([document], source="one", step="1h", job=job))
+        self.both(lambda store: store.load_jobs())
         if deliver:
             self.both(lambda store: store.mark_delivered(store.load_alerts()[:2]))
         self.both(lambda store: store.load_alerts())
