@@ -38,6 +38,7 @@ FREE_HISTORY = timedelta(days=364)
 _SMALLER_HISTORIES = (timedelta(days=729), FREE_HISTORY, timedelta(days=363))
 """What is tried where the host says that a plan does not reach back so far; a day less for clocks that differ."""
 
+_FIRST_HOUR = timedelta(hours=1)  # holds the point of the first sample of a history
 _OVERLAP = timedelta(days=1)
 _CACHED = timedelta(hours=12)  # an answer may be so old
 
@@ -259,6 +260,8 @@ class CoinGeckoSource:
         frames: list[pd.DataFrame] = []
         try:
             for low, high in reversed(bounds):
+                if high <= self.earliest(step):
+                    break  # learned on the way
                 frames.append(self._window(coin, low, high, step, now))
         except RiskError as error:
             error.asset = error.asset or canonical(asset)
@@ -369,8 +372,8 @@ class CoinGeckoSource:
         now: pd.Timestamp,
         history: timedelta | None,
     ) -> pd.DataFrame:
-        if history is not None and asked_from < now - history:
-            asked_from = now - history
+        if history is not None and asked_from < now - history - _FIRST_HOUR:
+            asked_from = now - history - _FIRST_HOUR
             asked_to = min(now, max(asked_to, asked_from + _SHAPES[step].shortest))
         # Whole seconds, inside what is allowed.
         low, high = -int(-asked_from.timestamp() // 1), int(asked_to.timestamp())
