@@ -81,6 +81,9 @@ def test_core_has_no_effects(path):
     [
         ("sqlalchemy", ("storage",)),
         ("typer", ("cli.py", "cli_db.py", "cli_scenarios.py")),
+        ("httpx", ("sources",)),
+        ("httpcore", ("sources",)),
+        ("orjson", ("sources",)),
         ("rich", ("cli.py", "reporting")),
         ("matplotlib", ("plots.py", "reporting")),
         ("hypothesis", ("testing",)),
@@ -105,7 +108,7 @@ def test_the_order_of_core():
         "psd", "association", "bootstrap", "correlation", "windows", "volatility", "scenarios", "measures", "statistics",
         "contagion", "first_component", "sensitivity", "regimes", "result_checks", "dependence", "payoff", "loss_model",
         "sampling", "tally", "variance", "intervals", "importance", "execution", "engine", "contributions", "sample",
-        "simulation", "marginal", "stress", "portfolio", "alerts", "comparison", "fingerprint",
+        "simulation", "marginal", "stress", "portfolio", "alerts", "alert_memory", "comparison", "fingerprint",
     ]  # fmt: skip
     modules = {path.stem for path in (PACKAGE / "core").glob("*.py")} - {"__init__"}
     assert set(order) == modules

@@ -1,12 +1,12 @@
 """What runs when: jobs as declared values, and which of their dates are due. Pure.
 
-A date is named by what it describes, 00:00 UTC of a day, not by when it runs. What is due is read off the ledger, not
-off timers that fired or did not.
+A date is named by what it describes, 00:00 UTC of a day, not by when it runs. What is due is read off the ledger,
+not off timers that fired or did not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime, time, timedelta
 from typing import Generic, TypeVar
 
