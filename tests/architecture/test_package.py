@@ -107,7 +107,7 @@ def test_the_order_of_core():
         "tables", "prices", "alignment", "common_mode", "quality", "depeg", "streaming", "detector", "consensus", "returns",
         "psd", "association", "bootstrap", "correlation", "windows", "volatility", "scenarios", "measures", "statistics",
         "contagion", "first_component", "sensitivity", "regimes", "result_checks", "dependence", "payoff", "loss_model",
-        "sampling", "tally", "variance", "intervals", "importance", "execution", "engine", "contributions", "sample",
+        "sampling", "importance", "tally", "variance", "intervals", "execution", "engine", "contributions", "sample",
         "simulation", "marginal", "stress", "portfolio", "alerts", "alert_memory", "comparison", "fingerprint",
     ]  # fmt: skip
     modules = {path.stem for path in (PACKAGE / "core").glob("*.py")} - {"__init__"}
