@@ -11,8 +11,9 @@ import typer
 
 from tonsurance_risk.errors import SettingsError
 from tonsurance_risk.reporting.files import json_text
+from tonsurance_risk.runner.desk import RETENTION
 from tonsurance_risk.runner.integrity import check_store
-from tonsurance_risk.runner.maintenance import RETENTION, archive_prices
+from tonsurance_risk.runner.maintenance import archive_prices
 from tonsurance_risk.storage import SqlStore, open_database
 from tonsurance_risk.storage.copies import Contents, back_up, restore
 from tonsurance_risk.storage.information import information

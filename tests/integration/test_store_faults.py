@@ -168,8 +168,9 @@ class TestNames:
             scenario = Scenario(HOSTILE, 0.1, source=HOSTILE)
             store.save_scenarios([scenario], events={HOSTILE: [depeg(HOSTILE, source=HOSTILE)]})
             store.begin_job(HOSTILE, NOON)
-            alert = {"severity": "low", "category": HOSTILE, "message": HOSTILE}
-            store.save_reports([{"as_of": NOON.isoformat(), "risk_alerts": [alert]}], **place, job=HOSTILE)
+            alert = {"key": HOSTILE, "action": "trigger", "severity": "low", "message": HOSTILE}
+            store.save_reports([{"as_of": NOON.isoformat(), "alert_changes": [alert]}], **place, job=HOSTILE)
+            store.mark_delivered(store.load_alerts(waiting_for=HOSTILE), sink=HOSTILE)
             with store.lock(HOSTILE, NOON) as lock:
                 lock.verify()
             with pytest.raises(LookupError, match="DROP TABLE"):
@@ -182,7 +183,8 @@ class TestNames:
             assert store.load_scenarios() == [scenario]
             assert store.load_scenario_events(HOSTILE)["asset"].tolist() == [asset]
             assert [one.job for one in store.load_jobs(HOSTILE)] == [HOSTILE]
-            assert [one.alert for one in store.load_alerts()] == [alert]
+            assert [(one.key, one.message) for one in store.load_alerts()] == [(HOSTILE, HOSTILE)]
+            assert store.load_alerts(waiting_for=HOSTILE) == []
             assert store.price_sources(step=HOSTILE) == [HOSTILE]
 
     @pytest.mark.fault("F138")

@@ -48,8 +48,9 @@ def filled(store: SqlStore, clock: SetClock) -> None:
     store.save_events([event(), event(source=None, confirmed=True)])
     store.save_correlations([matrix("USDC", "DAI", "it's")], **KEY)
     store.save_scenarios(tr.builtin_scenarios()[:2], events={tr.builtin_scenarios()[0].name: [event()]})
-    alert = {"severity": "high", "category": "c", "message": "m"}
-    store.save_reports([{"as_of": NOON.isoformat(), "risk_alerts": [alert]}], **KEY)
+    alert = {"key": "k", "action": "trigger", "severity": "high", "message": "m"}
+    store.save_reports([{"as_of": NOON.isoformat(), "alert_changes": [alert]}], **KEY)
+    store.mark_delivered(store.load_alerts(), sink="log")
     store.save_snapshots(snapshots([1.0, 2.0]), **KEY)
     store.save_run_inputs({"a": 1})
     store.begin_job("daily", NOON)

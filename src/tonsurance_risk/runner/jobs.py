@@ -6,14 +6,15 @@ not off timers that fired or did not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, time, timedelta
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import attrs
 import pandas as pd
 
 from tonsurance_risk.model import as_utc
+from tonsurance_risk.ports import JobLock
 
 _DAY = timedelta(days=1)
 Place = TypeVar("Place")
@@ -31,11 +32,14 @@ class Outcome:
         One line for people.
     needs_attention : bool
         Whether it is done but for something: an asset failed, an alert is critical, a check found something.
+    details : mapping
+        What else it found, in JSON types, for the ledger and later jobs.
     """
 
     rows: int
     message: str
     needs_attention: bool = False
+    details: Mapping[str, Any] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True)
@@ -51,7 +55,8 @@ class Job(Generic[Place]):
     weekday : int, optional
         The day of the week that has dates, 0 = Monday; None: every day.
     step : callable
-        Does the work of a date at a place and returns an `Outcome`. Doing it again changes nothing.
+        Does the work of a date at a place under a lock, which it verifies before it writes results, and returns an
+        `Outcome`. Doing it again changes nothing.
     needs : tuple of str
         Jobs that must be done for the same date.
     attempts : int
@@ -63,7 +68,7 @@ class Job(Generic[Place]):
     name: str
     at: time
     weekday: int | None = None
-    step: Callable[[Place, pd.Timestamp], Outcome] = attrs.field(repr=False)
+    step: Callable[[Place, pd.Timestamp, JobLock], Outcome] = attrs.field(repr=False)
     needs: tuple[str, ...] = ()
     attempts: int = 4
     timeout: timedelta = timedelta(minutes=30)
@@ -77,7 +82,7 @@ class Job(Generic[Place]):
 
         Examples
         --------
-        >>> weekly = Job(name="clean_up", at=time(4, 5), weekday=6, step=lambda place, date: Outcome(0, ""))
+        >>> weekly = Job(name="clean_up", at=time(4, 5), weekday=6, step=print)
         >>> now = pd.Timestamp("2025-03-16T04:00Z")
         >>> [date.date().isoformat() for date in weekly.dates(pd.Timestamp("2025-03-01T00:00Z"), now)]
         ['2025-03-02', '2025-03-09']

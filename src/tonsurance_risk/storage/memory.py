@@ -169,7 +169,7 @@ class MemoryStore(MemoryPrices, MemoryJobs):
         rows = report_rows(documents, source, step)
         alerts = [(row, alert_rows(row)) for row in rows]
         if job is not None:
-            self._jobs.update({(job, row["as_of"]): self._ended(job, row["as_of"], None) for row in rows})
+            self._jobs.update({(job, row["as_of"]): self._ended(job, row["as_of"]) for row in rows})
         result = put_rows(self._reports, rows, "source", "step", "as_of")
         for row, given in alerts:
             self._put_alerts(row, given)
@@ -182,6 +182,7 @@ class MemoryStore(MemoryPrices, MemoryJobs):
         *,
         source: str | None = None,
         step: str | None = None,
+        last: int | None = None,
     ) -> list[dict[str, Any]]:
         """Return report documents; see `ResultStore.load_reports`."""
         self._refuse_closed()
@@ -193,7 +194,8 @@ class MemoryStore(MemoryPrices, MemoryJobs):
             for row in self._reports.values()
             if source in (None, row["source"]) and step in (None, row["step"]) and inside(row["as_of"], low, high)
         ]
-        return [decoded(row) for row in sorted(found, key=lambda row: (row["as_of"], row["source"], row["step"]))]
+        ordered = sorted(found, key=lambda row: (row["as_of"], row["source"], row["step"]))
+        return [decoded(row) for row in (ordered if last is None else ordered[-whole(last, "last", 1) :])]
 
     def save_snapshots(self, snapshots: pd.DataFrame, *, source: str, step: str) -> WriteResult:
         """Store snapshots; see `ResultStore.save_snapshots`."""

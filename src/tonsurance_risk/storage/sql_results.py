@@ -212,13 +212,18 @@ class SqlResults(SqlPart):
         *,
         source: str | None = None,
         step: str | None = None,
+        last: int | None = None,
     ) -> list[dict[str, Any]]:
         """Return report documents; see `ResultStore.load_reports`."""
         reports = risk_reports.c
         asked = {"source": only_text(source, "source"), "step": only_text(step, "step")}
         given = {name: value for name, value in asked.items() if value is not None}
         found = select(risk_reports).where(*inside(reports.as_of, start, end), *equal(risk_reports, given))
-        return [decoded(row) for row in self._rows(found.order_by(reports.as_of, reports.source, reports.step))]
+        order = (reports.as_of, reports.source, reports.step)
+        if last is not None:
+            newest = found.order_by(*(column.desc() for column in order)).limit(whole(last, "last", 1))
+            return [decoded(row) for row in reversed(list(self._rows(newest)))]
+        return [decoded(row) for row in self._rows(found.order_by(*order))]
 
     def save_snapshots(self, snapshots: pd.DataFrame, *, source: str, step: str) -> WriteResult:
         """Store snapshots; see `ResultStore.save_snapshots`."""

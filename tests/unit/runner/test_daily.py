@@ -93,7 +93,7 @@ def test_a_date_whose_file_could_not_be_written_is_done_by_the_next_run(folder, 
     with tr.open_store("memory://") as store:
         with pytest.raises(StorageError, match=as_of):
             run(store, folder, out=out)
-        failed = [(one.status, one.message) for one in store.load_jobs()]
+        failed = [(one.status, one.message) for one in store.load_jobs() if one.job.startswith("risk_report")]
         (out / f"risk_report_{as_of}.json").rmdir()
         again = run(store, folder, out=out)
         done = [(one.status, one.attempts) for one in store.load_jobs()]
@@ -102,7 +102,7 @@ def test_a_date_whose_file_could_not_be_written_is_done_by_the_next_run(folder, 
     assert as_of in failed[0][1]
     assert again.already_done
     assert again.report_path.exists()
-    assert [("done", 1)] == done
+    assert [("done", 1)] * 3 == done
 
 
 def test_a_folder_without_known_coins(tmp_path):
