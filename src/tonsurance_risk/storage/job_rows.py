@@ -55,7 +55,10 @@ def alert_rows(report: StoredRow) -> list[Row]:
     """Return a row an alert of the report of a row; one that is there twice counts once."""
     key = {name: report[name] for name in ("source", "step", "as_of")}
     rows: dict[str, Row] = {}
-    for position, alert in enumerate(json.loads(report["document"]).get("risk_alerts", ())):
+    alerts = json.loads(report["document"]).get("risk_alerts", [])
+    if not isinstance(alerts, list):
+        raise ValueError(f"the alerts of a report must be a list, found {alerts!r}")
+    for position, alert in enumerate(alerts):
         said = {name: _alert_text(alert, name) for name in ("severity", "category", "message")}
         if said["severity"] not in SEVERITIES:
             raise ValueError(f"severity of an alert must be one of {SEVERITIES}, found {said['severity']!r}")
