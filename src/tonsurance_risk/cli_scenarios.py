@@ -9,13 +9,13 @@ from typing import Annotated, Any
 import attrs
 import typer
 
-from tonsurance_risk.cli_db import DONE, Database, Json, opened
+from tonsurance_risk.cli_db import ATTENTION, DONE, Database, Json, opened
 from tonsurance_risk.errors import SettingsError
 from tonsurance_risk.inputs import read_vault, sample_vault
 from tonsurance_risk.model import Scenario, iso
 from tonsurance_risk.ports import Store
 from tonsurance_risk.reporting.files import json_text
-from tonsurance_risk.runner.calibration import backtest_scenarios, calibrate_scenarios
+from tonsurance_risk.runner.calibration import backtest_scenarios, calibrate_scenarios, calibrated_scenarios
 from tonsurance_risk.sources.steps import STEPS
 
 app = typer.Typer(
@@ -70,7 +70,9 @@ def backtest(
     """Compare what calibrated scenarios cost a vault with what the prices of their depegs would have cost it."""
     book = sample_vault() if vault is None else read_vault(vault)
     with opened(db) as store:
-        found = backtest_scenarios(store, book, source=_stored_source(store, source, interval), step=interval)
+        name = _stored_source(store, source, interval)
+        found = backtest_scenarios(store, book, source=name, step=interval)
+        calibrated = calibrated_scenarios(store, name)
     if as_json:
         times = ("start", "end", "evaluated_at")
         rows = [attrs.asdict(one) | {name: iso(getattr(one, name)) for name in times} for one in found]
@@ -80,8 +82,10 @@ def backtest(
             f"{one.scenario}: predicted {one.predicted_loss:,.2f} USD, "
             f"actual {one.actual_loss:,.2f} USD, {iso(one.start)} to {iso(one.end)}"
         )
-    if not found and not as_json:
-        typer.echo("no scenario was calibrated from depegs of this source")
+    if len(found) < len(calibrated) or not calibrated:
+        count = f"{len(found)} of {len(calibrated)} scenarios from depegs of {name}"
+        typer.echo(f"{count}; the database has no {interval} prices for the others", err=True)
+        return ATTENTION
     return DONE
 
 

@@ -18,7 +18,7 @@ from tonsurance_risk.errors import LockHeldError
 from tonsurance_risk.runner.maintenance import archive_prices, replay_prices
 from tonsurance_risk.storage import open_store
 from tonsurance_risk.storage.copies import contents
-from tonsurance_risk.storage.migrations import run_upgrades
+from tonsurance_risk.storage.migrations import FIRST, run_upgrades
 from tonsurance_risk.storage.schema import VERSION
 from tonsurance_risk.testing.examples import KEY, NOON
 
@@ -302,10 +302,25 @@ def test_a_lock_ends_with_its_process(new_url, tmp_path: Path) -> None:
 def test_an_empty_database_is_set_up_by_many_at_once(new_url, tmp_path: Path) -> None:
     """And every one of them may use it."""
     url = new_url()
-    program = "say('begin'); input(); open_store(url).close()"
-    children = [started(program, url, tmp_path) for _ in range(3)]
+    at_once("open_store(url).close()", url, tmp_path)
+    open_store(url).close()
+
+
+@pytest.mark.fault("F082")
+def test_an_old_database_is_upgraded_by_many_at_once(new_url, tmp_path: Path) -> None:
+    """One of them does it, and every one of them may use it."""
+    url = new_url()
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        run_upgrades(connection, 0, target=FIRST)
+    engine.dispose()
+    at_once("open_store(url, migrate=True).close()", url, tmp_path)
+    open_store(url).close()
+
+
+def at_once(program: str, url: str, folder: Path) -> None:
+    children = [started(f"say('begin'); input(); {program}", url, folder) for _ in range(3)]
     for child in children:
         child.stdin.write("\n")
         child.stdin.flush()
     assert [(child.communicate(timeout=60)[0], child.returncode) for child in children] == [("", 0)] * 3
-    open_store(url).close()

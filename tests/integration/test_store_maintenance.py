@@ -89,6 +89,8 @@ class TestBackup:
         assert run(["db", "restore", str(backup), "--db", other_url]) == 0
         assert run(["db", "restore", str(backup), "--db", other_url]) == 2
         assert run(["db", "backup", str(backup), "--db", other_url]) == 2
+        assert run(["db", "backup", str(tmp_path / "none" / "b.db"), "--db", other_url]) == 2
+        assert "none is not a folder" in capsys.readouterr().err
         capsys.readouterr()
         assert run(["db", "info", "--db", other_url]) == 0
         shown = capsys.readouterr().out
@@ -251,7 +253,9 @@ class TestCheck:
 
 
 class TestCalibration:
-    def test_scenarios_come_from_stored_events_and_are_compared_with_what_was_paid(self, url: str) -> None:
+    def test_scenarios_come_from_stored_events_and_are_compared_with_what_was_paid(
+        self, url: str, tmp_path: Path
+    ) -> None:
         """A coin at 0.90 for a day: its scenario says so, and the vault would have paid the same."""
         index = pd.date_range("2023-01-01", periods=24 * 60, freq="h", tz="UTC")
         prices = pd.DataFrame(1.0, index=index, columns=["USDC", "DAI"])
@@ -275,8 +279,15 @@ class TestCalibration:
             # DAI never was in an event, so no scenario knows that its policy paid a fifth.
             assert (result.predicted_loss, result.actual_loss) == pytest.approx((50.0, 70.0))
             assert store.load_backtests(**KEY) == [result]
-            assert calibrate_scenarios(store, source="feed", step="1h", active=True)[0].is_active
-            assert [one.is_active for one in store.load_scenarios()] == [True] * 7
+            assert backtest_scenarios(store, vault, source="feed", step="1d") == []
+            archive_prices(store, tmp_path / "old", before=pd.Timestamp("2023-02-01", tz="UTC"))
+            # A loss of nothing would be wrong: what was paid cannot be told from these prices.
+            assert backtest_scenarios(store, vault, source="feed", step="1h") == []
+            assert store.load_backtests(**KEY) == [result]
+            # The event was in the month that is gone, and so is the time in which it was observed.
+            (quiet,) = calibrate_scenarios(store, source="feed", step="1h", active=True)
+            assert (quiet.probability, quiet.is_active) == (1.0, True)
+            assert [one.is_active for one in store.load_scenarios()] == [True] * 5 + [False, True]
 
     def test_the_commands(self, url: str, tmp_path: Path, capsys) -> None:
         """On the simulated market, from the daily job to the backtest."""
@@ -295,6 +306,10 @@ class TestCalibration:
         assert {one["scenario"] for one in found} < {one["name"] for one in listed[5:]}
         assert run(["scenarios", "backtest", *common]) == 0
         assert capsys.readouterr().out.count("predicted") == len(found) > 0
+        assert run(["db", "archive", str(tmp_path / "old"), "--db", url, "--before", "2025-06-01"]) == 0
+        capsys.readouterr()
+        assert run(["scenarios", "backtest", *common]) == 1
+        assert f"{len(found) - 2} of {len(found)} scenarios" in capsys.readouterr().err
         with open_store(url) as store:
             (source,) = store.price_sources(step="1d")
             assert len(store.load_backtests(source=source, step="1d")) == len(found)

@@ -149,6 +149,21 @@ def test_a_database_newer_than_the_code(url: str, version: int, migrate: bool) -
     assert shape(url) == before
 
 
+@pytest.mark.fault("F081")
+@pytest.mark.parametrize("target", [*range(FIRST, VERSION), 0])
+def test_no_step_leads_back(url: str, target: int) -> None:
+    """A downgrade is refused with both numbers, and nothing is written; docs say to restore a backup."""
+    open_store(url).close()
+    before = shape(url)
+    engine = create_engine(url)
+    refusal = pytest.raises(SchemaVersionError, match=f"from the schema version {VERSION} to {target};")
+    with refusal as refused, engine.begin() as connection:
+        run_upgrades(connection, VERSION, target=target)
+    engine.dispose()
+    assert (refused.value.observed, refused.value.required) == (VERSION, target)
+    assert shape(url) == before
+
+
 @pytest.mark.fault("F082")
 @pytest.mark.parametrize("statement", ["job_locks", "scenario_events", "price_archives"])
 def test_an_upgrade_that_fails_leaves_the_old_state(url: str, statement: str, monkeypatch) -> None:

@@ -50,12 +50,22 @@ def calibrate_scenarios(store: Store, *, source: str, step: str, active: bool = 
     ------
     InsufficientDataError
         If there are no prices of that source and step.
+
+    Notes
+    -----
+    A rate is a number of events by the time under observation, so events count from the first price of their coin
+    that is in the store: those whose prices were archived do not.
     """
     prices = store.load_prices(source=source, step=step)
     if prices.empty:
         raise InsufficientDataError(f"no {step} prices of {source} are stored", observed=0, required=1)
-    events = [event for event in store.load_events(source=source) if event.sample_span == STEPS[step]]
-    years = {asset: _years(column.dropna()) for asset, column in prices.items()}
+    observed = {str(asset): column.dropna() for asset, column in prices.items()}
+    years = {asset: _years(column) for asset, column in observed.items()}
+    events = [
+        event
+        for event in store.load_events(list(observed), source=source)
+        if event.sample_span == STEPS[step] and event.start >= observed[event.asset].index[0]
+    ]
     derived = scenarios_from_events(events, observed_years=cast("Mapping[str, float]", years))
     scenarios = [
         attrs.evolve(scenario, is_active=active, source=f"{scenario.source}; {step} prices of {source}")
@@ -71,6 +81,17 @@ def calibrate_scenarios(store: Store, *, source: str, step: str, active: bool = 
 
 def _years(observed: pd.Series) -> float:
     return float((observed.index[-1] - observed.index[0]) / YEAR) or 1.0 / 365.0
+
+
+def calibrated_scenarios(store: Store, source: str) -> list[tuple[Scenario, pd.DataFrame]]:
+    """Return the stored scenarios that rest on events of a source, each with those events."""
+    found = []
+    for scenario in store.load_scenarios():
+        events = store.load_scenario_events(scenario.name)
+        events = events[events["source"] == source]
+        if not events.empty:
+            found.append((scenario, events))
+    return found
 
 
 def backtest_scenarios(
@@ -95,7 +116,8 @@ def backtest_scenarios(
     Returns
     -------
     list of ScenarioBacktest
-        Of the scenarios that have events of this source.
+        Of the scenarios that have events of this source, without those whose coins have no price in the store
+        at the time, for example because they were archived.
 
     Notes
     -----
@@ -104,13 +126,11 @@ def backtest_scenarios(
     differ by what a scenario leaves out: coins that moved without an event, and Bitcoin.
     """
     found = []
-    for scenario in store.load_scenarios():
-        events = store.load_scenario_events(scenario.name)
-        events = events[events["source"] == source]
-        if events.empty:
-            continue
+    for scenario, events in calibrated_scenarios(store, source):
         start, end = events["start"].min(), events["end"].max()
         prices = store.load_prices(None, start, end + timedelta(microseconds=1), source=source, step=step)
+        if not set(events["asset"]) <= set(prices.columns):
+            continue
         predicted = stress_test(vault, [attrs.evolve(scenario, is_active=True)]).losses.iloc[0]
         found.append(
             ScenarioBacktest(

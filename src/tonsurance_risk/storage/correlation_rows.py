@@ -20,6 +20,10 @@ _MADE = ("n_resamples", "block_length", "seed")
 _INTERVAL = ("low", "high", *_MADE)
 
 
+MOST_DAYS = 10**9
+"""Of a window: what a column of 4 bytes takes."""
+
+
 def matrix_key(matrix: CorrelationMatrix, source: str, step: str) -> Row:
     """Return what a matrix is stored by.
 
@@ -49,7 +53,7 @@ def matrix_key(matrix: CorrelationMatrix, source: str, step: str) -> Row:
         raise ValueError("the diagonal of a matrix to store must not be default")
     return {
         **place_of(source, step),
-        "window_days": whole(matrix.window_days, "window_days", 1, 10**9),
+        "window_days": whole(matrix.window_days, "window_days", 1, MOST_DAYS),
         "as_of": whole_microseconds(matrix.as_of, "as_of"),
     }
 

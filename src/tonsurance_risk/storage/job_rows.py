@@ -68,7 +68,10 @@ def alert_rows(report: StoredRow) -> list[Row]:
     """Return a row for all that the report of a row says of alerts; of one key and action the first counts."""
     place = {name: report[name] for name in ("source", "step", "as_of")}
     rows: dict[tuple[str, str], Row] = {}
-    for position, change in enumerate(json.loads(report["document"]).get("alert_changes", ())):
+    changes = json.loads(report["document"]).get("alert_changes", [])
+    if not isinstance(changes, list):
+        raise ValueError(f"the alert_changes of a report must be a list, found {changes!r}")
+    for position, change in enumerate(changes):
         said = {name: _alert_text(change, name) for name in ("key", "action", "severity", "message")}
         for name, accepted in (("severity", SEVERITIES), ("action", ACTIONS)):
             if said[name] not in accepted:

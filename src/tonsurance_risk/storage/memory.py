@@ -12,7 +12,7 @@ import pandas as pd
 from tonsurance_risk.core.correlation import CorrelationMatrix
 from tonsurance_risk.model import DepegEvent, Scenario, whole, within
 from tonsurance_risk.ports import Clock, ScenarioBacktest, SystemClock, WriteResult
-from tonsurance_risk.storage.correlation_rows import matrix_key, pair_changes
+from tonsurance_risk.storage.correlation_rows import MOST_DAYS, matrix_key, pair_changes
 from tonsurance_risk.storage.event_rows import event_order, stored_form, superseded
 from tonsurance_risk.storage.instants import at_or_before, interval
 from tonsurance_risk.storage.job_rows import (
@@ -109,7 +109,7 @@ class MemoryStore(MemoryPrices, MemoryJobs):
     ) -> CorrelationMatrix | None:
         """Return the newest matrix; see `ResultStore.load_correlations`."""
         self._refuse_closed()
-        key = (*place_of(source, step).values(), whole(window_days, "window_days", 1))
+        key = (*place_of(source, step).values(), whole(window_days, "window_days", 1, MOST_DAYS))
         latest = None if as_of is None else at_or_before(as_of, "as_of")
         times = [
             stored[3] for stored in self._matrices if stored[:3] == key and (latest is None or stored[3] <= latest)

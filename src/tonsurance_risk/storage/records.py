@@ -24,6 +24,10 @@ from tonsurance_risk.storage.instants import index_of_microseconds, index_to_mic
 Row: TypeAlias = dict[str, Any]
 
 
+MOST_ASSETS = 10_000
+"""A statement takes a limited number of parameters: 32,766 on SQLite, 65,535 on PostgreSQL."""
+
+
 class StoredRow(Protocol):
     """A row as it is read: values by the names of columns."""
 
@@ -84,6 +88,10 @@ def wanted_assets(assets: Iterable[str] | None) -> list[str] | None:
         raise ValueError(f"assets must be several symbols, found the one string {assets!r}")
     symbols = [canonical(storable(symbol, "a symbol in assets")) for symbol in assets]
     unique(symbols, "assets")
+    if len(symbols) > MOST_ASSETS:
+        raise ValueError(
+            f"assets must be at most {MOST_ASSETS:,} symbols, found {len(symbols):,}; leave them out for all"
+        )
     return symbols
 
 

@@ -14,6 +14,7 @@ from tonsurance_risk.core.correlation import CorrelationMatrix
 from tonsurance_risk.model import DepegEvent, Scenario, whole, within
 from tonsurance_risk.ports import ScenarioBacktest, WriteResult
 from tonsurance_risk.storage.correlation_rows import (
+    MOST_DAYS,
     asset_rows,
     matrix_key,
     matrix_of,
@@ -116,7 +117,7 @@ class SqlResults(SqlPart):
         self, *, window_days: int, source: str, step: str, as_of: datetime | None = None
     ) -> CorrelationMatrix | None:
         """Return the newest matrix; see `ResultStore.load_correlations`."""
-        key = place_of(source, step) | {"window_days": whole(window_days, "window_days", 1)}
+        key = place_of(source, step) | {"window_days": whole(window_days, "window_days", 1, MOST_DAYS)}
         newest = select(func.max(correlation_assets.c.as_of)).where(*equal(correlation_assets, key))
         if as_of is not None:
             newest = newest.where(correlation_assets.c.as_of <= at_or_before(as_of, "as_of"))

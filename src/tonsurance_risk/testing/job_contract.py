@@ -70,6 +70,16 @@ class LifetimeContract:
             with pytest.raises(ValueError, match="without NUL and lone surrogates"):
                 read()
 
+    def test_more_than_a_database_can_be_asked_is_refused(self, store: Store) -> None:
+        symbols = [f"A{number}" for number in range(10_001)]
+        for read in (store.load_prices, store.load_events):
+            with pytest.raises(ValueError, match="at most 10,000 symbols"):
+                read(symbols)
+            assert len(read(symbols[1:])) == 0
+        for days in (0, 10**9 + 1, 10**30):
+            with pytest.raises(ValueError, match="window_days"):
+                store.load_correlations(window_days=days, **KEY)
+
 
 class LedgerContract:
     def test_a_job_begins_and_ends(self, store: Store, clock: SetClock) -> None:
@@ -182,4 +192,10 @@ class OutboxContract:
     def test_alerts_that_are_none_store_no_report(self, store: Store, wrong: object) -> None:
         with pytest.raises(ValueError, match="alert"):
             store.save_reports([report(wrong)], **KEY)
+        assert store.load_reports() == []
+
+    @pytest.mark.parametrize("wrong", [None, {}, "a"])
+    def test_what_is_said_is_a_list(self, store: Store, wrong: object) -> None:
+        with pytest.raises(ValueError, match="alert_changes"):
+            store.save_reports([report() | {"alert_changes": wrong}], **KEY)
         assert store.load_reports() == []
