@@ -1,4 +1,4 @@
-"""The whole tree of errors; sources and jobs to come raise those of waiting, history and locks.
+"""The whole tree of errors.
 
 ::
 
@@ -15,6 +15,8 @@
     ├── SourceError
     │   ├── SourceUnavailableError   (ConnectionError) the source did not answer
     │   ├── RateLimitedError         (ConnectionError) the source asks to wait; see ``retry_after``
+    │   │   └── CreditsUsedUpError                     no more calls this month
+    │   ├── SourceBlockedError       (PermissionError) the source does not serve us from here
     │   ├── HistoryLimitError        (ValueError)      the source does not reach back that far
     │   ├── PayloadError             (ValueError)      the answer cannot be read
     │   └── UnknownAssetError        (LookupError)     nobody knows this symbol
@@ -116,6 +118,14 @@ class SourceUnavailableError(SourceError, ConnectionError):
 
 class RateLimitedError(SourceError, ConnectionError):
     """The source asks to wait."""
+
+
+class CreditsUsedUpError(RateLimitedError):
+    """The calls that the plan grants are used up; waiting for minutes does not help."""
+
+
+class SourceBlockedError(SourceError, PermissionError):
+    """The source does not serve us from here: a firewall, a region, a redirect elsewhere. Not tried again."""
 
 
 class HistoryLimitError(SourceError, ValueError):
