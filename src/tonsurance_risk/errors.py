@@ -26,6 +26,9 @@
     │   ├── StoreUnavailableError    (ConnectionError) the database does not answer or takes no writes
     │   ├── StoreCorruptError        (ValueError)      the file is not a sound database
     │   └── LockHeldError            (RuntimeError)    another run holds the lock
+    ├── SinkError
+    │   ├── AlertRefusedError        (ValueError)      a receiver does not take the alert; again would not help
+    │   └── AlertUndeliveredError    (ConnectionError) the receiver did not take it now; see ``retry_after``
     └── SettingsError                (ValueError)      a setting that cannot be used
 
 The message says what, where and what is accepted; the facts are attributes as well.
@@ -162,6 +165,18 @@ class StoreCorruptError(StorageError, ValueError):
 
 class LockHeldError(StorageError, RuntimeError):
     """Another run holds the lock."""
+
+
+class SinkError(RiskError):
+    """An alert did not arrive."""
+
+
+class AlertRefusedError(SinkError, ValueError):
+    """The receiver does not take this alert, or is not one that alerts may be sent to; do not repeat it."""
+
+
+class AlertUndeliveredError(SinkError, ConnectionError):
+    """The receiver did not take the alert now; repeat it later, not before `retry_after` [s] where it is known."""
 
 
 class SettingsError(RiskError, ValueError):
