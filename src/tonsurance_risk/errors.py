@@ -29,7 +29,8 @@
     ├── SinkError
     │   ├── AlertRefusedError        (ValueError)      a receiver does not take the alert; again would not help
     │   └── AlertUndeliveredError    (ConnectionError) the receiver did not take it now; see ``retry_after``
-    └── SettingsError                (ValueError)      a setting that cannot be used
+    ├── SettingsError                (ValueError)      a setting that cannot be used
+    └── ClockSuspectError            (RuntimeError)    the clock of the machine cannot be right
 
 The message says what, where and what is accepted; the facts are attributes as well.
 A plainly wrong argument (a level of 95, a negative weight) is a `ValueError` that names the argument.
@@ -181,3 +182,7 @@ class AlertUndeliveredError(SinkError, ConnectionError):
 
 class SettingsError(RiskError, ValueError):
     """A setting cannot be used."""
+
+
+class ClockSuspectError(RiskError, RuntimeError):
+    """The clock of the machine cannot be right."""
