@@ -1,0 +1,303 @@
+"""Binance spot: candles and last prices, from the host for market data that needs no key.
+
+Facts: GitHub ``binance/binance-spot-api-docs``, ``rest-api.md``, read 2026-07.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+
+import attrs
+import pandas as pd
+
+from tonsurance_risk.assets import canonical
+from tonsurance_risk.errors import (
+    GranularityError,
+    PayloadError,
+    RateLimitedError,
+    RiskError,
+    SourceError,
+    UnknownAssetError,
+)
+from tonsurance_risk.model import as_utc, text
+from tonsurance_risk.ports import Clock, PriceSource, SystemClock
+from tonsurance_risk.sources.answers import decimal_text, listed, mapped, whole_number
+from tonsurance_risk.sources.detail import DETAIL, FetchDetail
+from tonsurance_risk.sources.http import HttpClient, excerpt, explain_status
+from tonsurance_risk.sources.json_body import parse_json
+from tonsurance_risk.sources.last_prices import LastPrice, LastPrices
+from tonsurance_risk.sources.pairs import pair_of
+from tonsurance_risk.sources.rate_limit import HostLimits
+from tonsurance_risk.sources.retries import parse_retry_after
+from tonsurance_risk.sources.samples import Grid, join_pages, samples, stamps
+from tonsurance_risk.sources.steps import step_span
+
+PAIRS: Mapping[str, str] = {
+    "USDC": "USDCUSDT",
+    "DAI": "DAIUSDT",
+    "USDP": "USDPUSDT",
+    "BUSD": "BUSDUSDT",
+    "USDe": "USDEUSDT",
+    "FDUSD": "FDUSDUSDT",
+    "TUSD": "TUSDUSDT",
+    "USD1": "USD1USDT",
+    "BTC": "BTCUSDT",
+    "ETH": "ETHUSDT",
+}
+"""The pair by asset; all are quoted in USDT. USDT itself has no pair against dollars that is known to last."""
+
+_OPENED = pd.Timestamp("2017-07-01", tz="UTC")
+_ROWS = 1000
+_WEIGHT = 2
+_LONGEST_BAN = timedelta(days=3).total_seconds()
+_UNKNOWN_SYMBOL, _TOO_MANY_REQUESTS = -1121, -1003
+
+_log = logging.getLogger(__name__)
+
+
+def parse_klines(body: bytes, span: timedelta, *, now: pd.Timestamp) -> pd.Series:
+    """Return the closes of an answer of ``/api/v3/klines``, stamped with the end of their bars.
+
+    Parameters
+    ----------
+    body : bytes
+        A list of ``[open time, "open", "high", "low", "close", "volume", close time, ...]``, times in
+        milliseconds, or all in microseconds.
+    span : timedelta
+        The length of a bar that was asked for.
+    now : Timestamp
+        When the answer came; the running bar is left out.
+
+    Returns
+    -------
+    Series of float
+        In the quote coin, as `samples` returns it.
+
+    Raises
+    ------
+    PayloadError
+        If the body is something else.
+    GranularityError
+        If a bar has another length.
+
+    Examples
+    --------
+    >>> row = b'[1761955200000, "1", "1", "1", "0.9998", "9", 1761958799999, "9", 1, "9", "9", "0"]'
+    >>> parse_klines(b"[" + row + b"]", timedelta(hours=1), now=pd.Timestamp("2025-11-02", tz="UTC"))
+    2025-11-01 01:00:00+00:00    0.9998
+    dtype: float64
+    """
+    rows = [listed(row, f"[{place}]", 7) for place, row in enumerate(listed(parse_json(body), "the answer"))]
+    opens = [whole_number(row[0], f"[{place}][0]") for place, row in enumerate(rows)]
+    unit = "us" if opens and opens[0] >= 10**14 else "ms"
+    length = span // timedelta(microseconds=1) // (1 if unit == "us" else 1000)
+    for place, row in enumerate(rows):
+        found = whole_number(row[6], f"[{place}][6]") - opens[place] + 1
+        if found != length:
+            raise GranularityError(
+                f"[{place}]: a bar of {found} {unit}, asked for {length}", observed=found, required=length
+            )
+    closes = [decimal_text(row[4], f"[{place}][4]") for place, row in enumerate(rows)]
+    return samples(stamps(opens, unit, "open times") + span, closes, span, now=now)
+
+
+def parse_ticker(body: bytes, symbol: str) -> float:
+    """Return the price of an answer of ``/api/v3/ticker/price``, in the quote coin.
+
+    Raises
+    ------
+    PayloadError
+        If it is something else, or of another symbol.
+
+    Examples
+    --------
+    >>> parse_ticker(b'{"symbol": "USDCUSDT", "price": "0.99990000"}', "USDCUSDT")
+    0.9999
+    """
+    fields = mapped(parse_json(body), "the answer", "symbol", "price")
+    if fields["symbol"] != symbol:
+        raise PayloadError(
+            f"asked for {symbol}, the answer is of {str(fields['symbol'])[:40]!r}", observed=fields["symbol"]
+        )
+    price = decimal_text(fields["price"], "price")
+    if price <= 0.0:
+        raise PayloadError(f"price must be > 0, found {price}", observed=price)
+    return price
+
+
+def explain(status: int, body: bytes, headers: Mapping[str, str]) -> RiskError:
+    """Return the error of an answer that is no success; `HttpClient` says how it is used.
+
+    Examples
+    --------
+    >>> explain(400, b'{"code": -1121, "msg": "Invalid symbol."}', {})
+    UnknownAssetError('Invalid symbol. (code -1121)')
+    """
+    if status == 418:  # a ban of this address; whoever goes on is banned longer
+        wait = parse_retry_after(headers.get("retry-after"), headers.get("date"))
+        return RateLimitedError(f"banned, HTTP 418: {excerpt(body)}", retry_after=wait or _LONGEST_BAN)
+    try:
+        fields = mapped(parse_json(body), "the answer", "code", "msg")
+    except PayloadError:
+        return explain_status(status, body, headers)
+    message = f"{str(fields['msg'])[:200]} (code {str(fields['code'])[:20]})"
+    if fields["code"] == _UNKNOWN_SYMBOL:
+        return UnknownAssetError(message, observed=status)
+    if fields["code"] == _TOO_MANY_REQUESTS:
+        return RateLimitedError(message, observed=status)
+    return explain_status(status, message.encode(), headers)
+
+
+binance_client = functools.partial(
+    HttpClient,
+    base_url="https://data-api.binance.vision",
+    # Weight 6000 a minute for an address; half of it, for others behind the same address.
+    limits=HostLimits(calls_per_minute=3000, burst=100),
+    explain=explain,
+)
+"""An `HttpClient` for Binance; takes its other arguments."""
+
+
+class BinanceSource:
+    """Prices of Binance spot pairs, which are quoted in USDT, in dollars.
+
+    Each close is multiplied by the close of USDT in dollars of the same bar, from another source. A bar for which
+    that one has no price is left out and counted as ``unmatched``; without such a source nothing is given.
+
+    Parameters
+    ----------
+    usdt : PriceSource or None
+        Gives USDT in dollars, Coinbase or Kraken for example. None: no asset is carried.
+    client : HttpClient, optional
+        Of `binance_client`.
+    clock : Clock
+        Says what is final.
+
+    Examples
+    --------
+    >>> BinanceSource(None).fetch("USDC", *pd.date_range("2024-01-01", periods=2, tz="UTC"))
+    Traceback (most recent call last):
+        ...
+    tonsurance_risk.errors.UnknownAssetError: binance has USDC against USDT only, which is not dollars: ...
+    """
+
+    def __init__(
+        self, usdt: PriceSource | None, client: HttpClient | None = None, *, clock: Clock | None = None
+    ) -> None:
+        self._usdt = usdt
+        self._client = client or binance_client()
+        self._clock = clock or SystemClock()
+
+    @property
+    def name(self) -> str:
+        """``binance``, and the source of USDT in dollars: with another one the prices differ."""
+        return "binance" if self._usdt is None else f"binance@{self._usdt.name}"
+
+    def fetch(self, asset: str, start: datetime, end: datetime, *, step: str = "1h") -> pd.Series:
+        """Return the prices of `asset` that became known in ``[start, end)``; see `PriceSource.fetch`.
+
+        Notes
+        -----
+        One call for each 1,000 bars since July 2017, and those of the source of USDT.
+        """
+        span = step_span(step, self.name)
+        since, until = as_utc(start, "start"), as_utc(end, "end")
+        asset = canonical(text(asset, "asset"))
+        usdt, symbol = self._reference(asset), pair_of(PAIRS, asset, "binance")
+        now = as_utc(self._clock.now())
+        pages = [
+            self._client.get(
+                "api/v3/klines",
+                {
+                    "symbol": symbol,
+                    "interval": step,
+                    "startTime": _milliseconds(window.first - span),
+                    "endTime": _milliseconds(window.last - span),
+                    "limit": _ROWS,
+                },
+                functools.partial(parse_klines, span=span, now=now),
+                cost=_WEIGHT,
+            )
+            for window in Grid.of(max(since, _OPENED), until, span, now=now).windows(_ROWS)
+        ]
+        closes = join_pages(pages, asset, since, until)
+        return in_dollars(closes, usdt.fetch("USDT", since, until, step=step)) if len(closes) else closes
+
+    def last_prices(self, assets: Iterable[str]) -> LastPrices:
+        """Return the newest price of each asset, stamped with the receipt; see `LastPrices`."""
+        prices: dict[str, LastPrice | RiskError] = {}
+        dollars = None
+        for asset in map(canonical, assets):
+            try:
+                usdt, symbol = self._reference(asset), pair_of(PAIRS, asset, "binance")
+                price = self._client.get(
+                    "api/v3/ticker/price",
+                    {"symbol": symbol},
+                    functools.partial(parse_ticker, symbol=symbol),
+                    cost=_WEIGHT,
+                )
+            except UnknownAssetError as error:
+                prices[asset] = error
+                continue
+            dollars = dollars or _last_usdt(usdt)
+            prices[asset] = LastPrice(
+                price=price * dollars.price, time=as_utc(self._clock.now()), stamped_by="receipt"
+            )
+        return prices
+
+    def _reference(self, asset: str) -> PriceSource:
+        if self._usdt is None:
+            raise UnknownAssetError(
+                f"binance has {asset} against USDT only, which is not dollars: give a source of USDT in dollars",
+                asset=asset,
+            )
+        return self._usdt
+
+
+def in_dollars(closes: pd.Series, usdt: pd.Series) -> pd.Series:
+    """Return closes in USDT times those of USDT in dollars at the same stamp; others are left out and counted.
+
+    Parameters
+    ----------
+    closes, usdt : Series of float
+        Over UTC indexes, `FetchDetail` in their attrs.
+
+    Examples
+    --------
+    >>> from tonsurance_risk.sources.detail import FetchDetail
+    >>> hours = pd.date_range("2024-01-01", periods=2, freq="h", tz="UTC")
+    >>> closes = pd.Series([1.0, 1.01], hours, name="USDC")
+    >>> in_dollars(closes, pd.Series([0.99], hours[:1], name="USDT")).tolist()
+    [0.99]
+    """
+    matched = closes.index.intersection(usdt.index)
+    converted = closes.loc[matched] * usdt.loc[matched].to_numpy()
+    detail = closes.attrs.get(DETAIL, FetchDetail())
+    left_out = len(closes) - len(converted)
+    if left_out:
+        _log.warning("%s: %d of %d bars have no price of USDT in dollars", closes.name, left_out, len(closes))
+    converted.attrs = {
+        DETAIL: attrs.evolve(
+            detail,
+            unmatched=detail.unmatched + left_out,
+            history_start=usdt.attrs.get(DETAIL, FetchDetail()).history_start,
+        )
+    }
+    return converted
+
+
+def _last_usdt(source: PriceSource) -> LastPrice:
+    last_prices = getattr(source, "last_prices", None)
+    if last_prices is None:
+        raise SourceError(f"{source.name} gives no last price of USDT in dollars", asset="USDT")
+    found: LastPrice | RiskError = last_prices(["USDT"])["USDT"]
+    if isinstance(found, RiskError):
+        raise found
+    return found
+
+
+def _milliseconds(time: pd.Timestamp) -> int:
+    return int(time.timestamp()) * 1000

@@ -1,0 +1,297 @@
+"""Kraken spot: candles and last prices, without a key.
+
+Facts: ``docs.kraken.com``, spot REST, and ``support.kraken.com`` article 206548367, read 2026.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any
+
+import pandas as pd
+
+from tonsurance_risk.assets import canonical
+from tonsurance_risk.errors import (
+    HistoryLimitError,
+    PayloadError,
+    RateLimitedError,
+    RiskError,
+    SourceUnavailableError,
+    UnknownAssetError,
+)
+from tonsurance_risk.model import as_utc, iso, text
+from tonsurance_risk.ports import Clock, SystemClock
+from tonsurance_risk.sources.answers import decimal_text, listed, mapped, shown, whole_number
+from tonsurance_risk.sources.http import HttpClient
+from tonsurance_risk.sources.json_body import parse_json
+from tonsurance_risk.sources.last_prices import LastPrice, LastPrices
+from tonsurance_risk.sources.pairs import pair_of
+from tonsurance_risk.sources.rate_limit import HostLimits
+from tonsurance_risk.sources.samples import Grid, join_pages, samples, stamps
+from tonsurance_risk.sources.steps import step_span
+
+PAIRS: Mapping[str, str] = {
+    "USDT": "USDTUSD",
+    "USDC": "USDCUSD",
+    "DAI": "DAIUSD",
+    "PYUSD": "PYUSDUSD",
+    "USDS": "USDSUSD",
+    "USD1": "USD1USD",
+    "TUSD": "TUSDUSD",
+    "BTC": "XBTUSD",
+    "ETH": "ETHUSD",
+}
+"""The pair by asset. The *pair* ``TUSD`` is Threshold against dollars, not TrueUSD."""
+
+ROWS = 720
+"""The newest rows that there are, whatever ``since`` says; the last one is the running bar."""
+_THROTTLED_UNTIL = re.compile(r"EService:Throttled:\s*(\d{1,12})", re.ASCII)
+
+
+def parse_result(body: bytes, *, now: pd.Timestamp) -> dict[str, Any]:
+    """Return the result of an answer; errors come in it, under HTTP 200.
+
+    Parameters
+    ----------
+    body : bytes
+        ``{"error": [...], "result": {...}}``.
+    now : Timestamp
+        When the answer came.
+
+    Raises
+    ------
+    UnknownAssetError
+        If there is no such pair; of several asked for nothing is answered then.
+    RateLimitedError, SourceUnavailableError
+        If Kraken says so; ``retry_after`` where it says until when.
+    PayloadError
+        For another error, or if the body is something else.
+
+    Examples
+    --------
+    >>> parse_result(b'{"error": ["EQuery:Unknown asset pair"]}', now=pd.Timestamp("2025-11-01", tz="UTC"))
+    Traceback (most recent call last):
+        ...
+    tonsurance_risk.errors.UnknownAssetError: EQuery:Unknown asset pair
+    """
+    answer = mapped(parse_json(body), "the answer", "error")
+    errors = [str(error)[:200] for error in listed(answer["error"], "error")]
+    if errors:
+        raise _error("; ".join(errors[:5]), now)
+    return mapped(mapped(answer, "the answer", "result")["result"], "result")
+
+
+def _error(said: str, now: pd.Timestamp) -> RiskError:
+    if "Unknown asset pair" in said:
+        return UnknownAssetError(said, observed=said)
+    throttled = _THROTTLED_UNTIL.search(said)
+    if throttled:
+        return RateLimitedError(said, retry_after=max(1.0, int(throttled[1]) - now.timestamp()))
+    if "Rate limit" in said or "Too many requests" in said or "Throttled" in said:
+        return RateLimitedError(said, observed=said)
+    if said.startswith("EService:"):
+        return SourceUnavailableError(said, observed=said)
+    return PayloadError(f"Kraken answers {said}", observed=said)
+
+
+def is_key_of(key: str, pair: str) -> bool:
+    """Return whether a result under `key` is of the pair: old assets have an X or Z before their name there.
+
+    Examples
+    --------
+    >>> is_key_of("USDTZUSD", "USDTUSD"), is_key_of("XXBTZUSD", "XBTUSD"), is_key_of("USDCUSD", "USDTUSD")
+    (True, True, False)
+    """
+    base = pair.removesuffix("USD")
+    return key in (pair, f"{base}ZUSD", f"X{base}ZUSD")
+
+
+def parse_ohlc(body: bytes, pair: str, span: timedelta, *, now: pd.Timestamp) -> pd.Series:
+    """Return the closes of an answer of ``OHLC``, stamped with the end of their bars.
+
+    Parameters
+    ----------
+    body : bytes
+        ``result`` has rows ``[time s, "open", "high", "low", "close", ...]`` under a key of the pair, and
+        ``last``, the time of the newest finished one.
+    pair : str
+        As it was asked for.
+    span : timedelta
+        The length of a bar that was asked for.
+    now : Timestamp
+        When the answer came.
+
+    Returns
+    -------
+    Series of float
+        [USD], as `samples` returns it; only finished bars, by ``last`` and by the clock.
+
+    Raises
+    ------
+    PayloadError
+        If it is something else, or of another pair.
+    RiskError
+        As `parse_result`; as `samples`.
+
+    Examples
+    --------
+    >>> rows = b'[[1761955200, "1", "1", "1", "0.9999"], [1761958800, "1", "1", "1", "2"]]'
+    >>> body = b'{"error": [], "result": {"USDTZUSD": ' + rows + b', "last": 1761955200}}'
+    >>> parse_ohlc(body, "USDTUSD", timedelta(hours=1), now=pd.Timestamp("2025-11-02", tz="UTC"))
+    2025-11-01 01:00:00+00:00    0.9999
+    dtype: float64
+    """
+    result = mapped(parse_result(body, now=now), "result", "last")
+    keys = [key for key in result if key != "last"]
+    if len(keys) != 1 or not is_key_of(keys[0], pair):
+        raise PayloadError(f"asked for {pair}, the result is of {shown(keys)}", observed=keys, required=pair)
+    last = whole_number(result["last"], "last")
+    rows = [listed(row, f"[{place}]", 5) for place, row in enumerate(listed(result[keys[0]], keys[0]))]
+    opens = [whole_number(row[0], f"[{place}][0]") for place, row in enumerate(rows)]
+    closes = [decimal_text(row[4], f"[{place}][4]") for place, row in enumerate(rows)]
+    times = stamps(opens, "s", "times") + span
+    finished = [place for place, time in enumerate(opens) if time <= last]
+    return samples(times[finished], [closes[place] for place in finished], span, now=now)
+
+
+def parse_ticker(body: bytes, pairs: Iterable[str], *, now: pd.Timestamp) -> dict[str, float]:
+    """Return the last price [USD] by pair of an answer of ``Ticker``.
+
+    Raises
+    ------
+    PayloadError
+        If it is something else, or a pair is not there.
+    RiskError
+        As `parse_result`.
+
+    Examples
+    --------
+    >>> body = b'{"error": [], "result": {"USDTZUSD": {"c": ["0.9998", "12.5"]}}}'
+    >>> parse_ticker(body, ["USDTUSD"], now=pd.Timestamp("2025-11-01", tz="UTC"))
+    {'USDTUSD': 0.9998}
+    """
+    result = parse_result(body, now=now)
+    prices = {}
+    for pair in pairs:
+        key = next((key for key in result if is_key_of(key, pair)), None)
+        if key is None:
+            raise PayloadError(f"asked for {pair}, the result has {shown(sorted(result))}", required=pair)
+        closed = listed(mapped(result[key], key, "c")["c"], f"{key}.c", 1)
+        prices[pair] = decimal_text(closed[0], f"{key}.c[0]")
+        if prices[pair] <= 0.0:
+            raise PayloadError(f"{key}.c[0] must be > 0, found {prices[pair]}", observed=prices[pair])
+    return prices
+
+
+kraken_client = functools.partial(
+    HttpClient, base_url="https://api.kraken.com/0/public", limits=HostLimits(calls_per_minute=60, burst=1)
+)
+"""An `HttpClient` for Kraken; takes its other arguments."""
+
+
+class KrakenSource:
+    """Prices of Kraken pairs against dollars: 29 days of hours or two years of days, no more.
+
+    Where more is asked for, the part that is there is returned, and the ``history_start`` of its `FetchDetail`
+    says where it begins. `CachedSource` keeps what was fetched before.
+
+    Parameters
+    ----------
+    client : HttpClient, optional
+        Of `kraken_client`.
+    clock : Clock
+        Says what is final.
+
+    Examples
+    --------
+    >>> KrakenSource().name
+    'kraken'
+    """
+
+    name = "kraken"
+
+    def __init__(self, client: HttpClient | None = None, *, clock: Clock | None = None) -> None:
+        self._client = client or kraken_client()
+        self._clock = clock or SystemClock()
+
+    def fetch(self, asset: str, start: datetime, end: datetime, *, step: str = "1h") -> pd.Series:
+        """Return the prices of `asset` that became known in ``[start, end)``; see `PriceSource.fetch`.
+
+        Raises
+        ------
+        HistoryLimitError
+            If the whole interval is further back than Kraken's history.
+
+        Notes
+        -----
+        One call.
+        """
+        span = step_span(step, self.name)
+        since, until = as_utc(start, "start"), as_utc(end, "end")
+        asset = canonical(text(asset, "asset"))
+        pair = pair_of(PAIRS, asset, self.name)
+        now = as_utc(self._clock.now())
+        # Of the rows one is running, and one may end while the question is under way.
+        begins = now.floor(span) - (ROWS - 2) * span
+        if since < until <= begins:
+            raise HistoryLimitError(
+                f"kraken has {step} prices of the last {ROWS} bars only, since {iso(begins)}; asked for was until "
+                f"{iso(until)}",
+                asset=asset,
+                observed=until,
+                required=begins,
+            )
+        grid = Grid.of(max(since, begins), until, span, now=now)
+        pages = (
+            [
+                self._client.get(
+                    "OHLC",
+                    {
+                        "pair": pair,
+                        "interval": int(span.total_seconds()) // 60,
+                        "since": int((grid.first - 2 * span).timestamp()),  # exclusive
+                    },
+                    functools.partial(parse_ohlc, pair=pair, span=span, now=now),
+                )
+            ]
+            if len(grid)
+            else []
+        )
+        return join_pages(pages, asset, since, until, history_start=begins if since < begins else None)
+
+    def last_prices(self, assets: Iterable[str]) -> LastPrices:
+        """Return the last trade of each asset, stamped with the receipt; see `LastPrices`.
+
+        Notes
+        -----
+        One call, and where Kraken does not know one of the pairs, one for each.
+        """
+        wanted = [canonical(asset) for asset in assets]
+        prices: dict[str, LastPrice | RiskError] = {}
+        with suppress(UnknownAssetError):  # of one pair, and nothing is said of the others
+            prices |= self._tickers([asset for asset in wanted if asset in PAIRS])
+        for asset in wanted:
+            if asset not in prices:
+                try:
+                    prices |= self._tickers([asset])
+                except UnknownAssetError as error:
+                    prices[asset] = error
+        return {asset: prices[asset] for asset in wanted}
+
+    def _tickers(self, assets: list[str]) -> dict[str, LastPrice]:
+        if not assets:
+            return {}
+        pairs = [pair_of(PAIRS, asset, self.name) for asset in assets]
+        now = as_utc(self._clock.now())
+        found = self._client.get(
+            "Ticker", {"pair": ",".join(pairs)}, functools.partial(parse_ticker, pairs=pairs, now=now)
+        )
+        received = as_utc(self._clock.now())
+        return {
+            asset: LastPrice(price=found[pair], time=received, stamped_by="receipt")
+            for asset, pair in zip(assets, pairs, strict=True)
+        }
