@@ -80,6 +80,9 @@ def test_core_has_no_effects(path):
     ("package", "allowed"),
     [
         ("sqlalchemy", ("storage",)),
+        ("httpx", ("sources",)),
+        ("httpcore", ("sources",)),
+        ("orjson", ("sources",)),
         ("typer", ("cli.py", "cli_db.py")),
         ("rich", ("cli.py", "reporting")),
         ("matplotlib", ("plots.py", "reporting")),

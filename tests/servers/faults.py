@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import socket
 import struct
 import threading
@@ -133,7 +134,7 @@ def reset() -> Behaviour:
         handler.wfile.flush()
         linger = struct.pack("ii", 1, 0)
         handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        handler.connection.close()
+        os.close(handler.connection.detach())  # whatever else refers to the socket
 
     return behave
 

@@ -232,15 +232,20 @@ class HttpClient:
         """
         ends_at = self._clock() + self._deadline
         self._budget.begin_call()
-        attempts = 0
+        attempts = unreadable = 0
 
         def attempt() -> _T:
-            nonlocal attempts
+            nonlocal attempts, unreadable
             attempts += 1
-            return self._attempt(path, params, parse, cost, ends_at)
+            body = self._body(path, params, cost, ends_at)
+            try:
+                return parse(body)
+            except PayloadError:
+                unreadable += 1
+                raise
 
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(lambda error: self._worth_retrying(error, attempts)),
+            retry=tenacity.retry_if_exception(lambda error: self._worth_retrying(error, unreadable)),
             wait=self._wait,
             stop=lambda state: self._must_stop(state, ends_at),
             before_sleep=lambda state: self._tell(path, state),
@@ -276,14 +281,8 @@ class HttpClient:
     ) -> None:
         self.close()
 
-    def _attempt(
-        self,
-        path: str,
-        params: Mapping[str, str | int | float] | None,
-        parse: Callable[[bytes], _T],
-        cost: int,
-        ends_at: float,
-    ) -> _T:
+    def _body(self, path: str, params: Mapping[str, str | int | float] | None, cost: int, ends_at: float) -> bytes:
+        """Return the body of an answer 200; one attempt."""
         self._check_credits(cost)
         self._bucket.take(cost, most_wait=ends_at - self._clock())
         with self._lock:
@@ -291,7 +290,7 @@ class HttpClient:
             self.credits += cost
         status, headers, body = self._exchange(path, params, ends_at)
         if status == 200:
-            return parse(body)
+            return body
         if 300 <= status < 400:
             where = headers.get("location", "nowhere")[:_SHOWN]
             raise SourceBlockedError(f"HTTP {status}: a redirect to {where}, not followed", observed=where)
@@ -337,11 +336,11 @@ class HttpClient:
         except FAILURES as error:
             raise SourceUnavailableError(f"no answer: {type(error).__name__}: {error}") from error
 
-    def _worth_retrying(self, error: BaseException, attempts: int) -> bool:
+    def _worth_retrying(self, error: BaseException, unreadable: int) -> bool:
         if isinstance(error, CreditsUsedUpError):
             return False
         if isinstance(error, PayloadError):
-            return attempts < 2
+            return unreadable == 1
         if isinstance(error, (SourceUnavailableError, RateLimitedError)):
             return (error.retry_after or 0.0) <= self._rule.longest_retry_after
         return False
