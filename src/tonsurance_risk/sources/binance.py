@@ -9,11 +9,11 @@ import functools
 import logging
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 import attrs
 import pandas as pd
 
-from tonsurance_risk.assets import canonical
 from tonsurance_risk.errors import (
     GranularityError,
     PayloadError,
@@ -22,18 +22,15 @@ from tonsurance_risk.errors import (
     SourceError,
     UnknownAssetError,
 )
-from tonsurance_risk.model import as_utc, text
-from tonsurance_risk.ports import Clock, PriceSource, SystemClock
+from tonsurance_risk.ports import Clock, PriceSource
 from tonsurance_risk.sources.answers import decimal_text, listed, mapped, whole_number
 from tonsurance_risk.sources.detail import DETAIL, FetchDetail
-from tonsurance_risk.sources.http import HttpClient, excerpt, explain_status
+from tonsurance_risk.sources.http import excerpt, explain_status
 from tonsurance_risk.sources.json_body import parse_json
-from tonsurance_risk.sources.last_prices import LastPrice, LastPrices
-from tonsurance_risk.sources.pairs import pair_of
 from tonsurance_risk.sources.rate_limit import HostLimits
 from tonsurance_risk.sources.retries import parse_retry_after
 from tonsurance_risk.sources.samples import Grid, join_pages, samples, stamps
-from tonsurance_risk.sources.steps import step_span
+from tonsurance_risk.sources.venue import LastPrice, VenueSource, pair_of
 
 PAIRS: Mapping[str, str] = {
     "USDC": "USDCUSDT",
@@ -52,6 +49,8 @@ PAIRS: Mapping[str, str] = {
 _OPENED = pd.Timestamp("2017-07-01", tz="UTC")
 _ROWS = 1000
 _WEIGHT = 2
+_LIMITS = HostLimits(calls_per_minute=3000, burst=100)
+"""In weights: half of the 6,000 a minute of an address, for others behind the same one."""
 _LONGEST_BAN = timedelta(days=3).total_seconds()
 _UNKNOWN_SYMBOL, _TOO_MANY_REQUESTS = -1121, -1003
 
@@ -151,17 +150,7 @@ def explain(status: int, body: bytes, headers: Mapping[str, str]) -> RiskError:
     return explain_status(status, message.encode(), headers)
 
 
-binance_client = functools.partial(
-    HttpClient,
-    base_url="https://data-api.binance.vision",
-    # Weight 6000 a minute for an address; half of it, for others behind the same address.
-    limits=HostLimits(calls_per_minute=3000, burst=100),
-    explain=explain,
-)
-"""An `HttpClient` for Binance; takes its other arguments."""
-
-
-class BinanceSource:
+class BinanceSource(VenueSource):
     """Prices of Binance spot pairs, which are quoted in USDT, in dollars.
 
     Each close is multiplied by the close of USDT in dollars of the same bar, from another source. A bar for which
@@ -171,10 +160,10 @@ class BinanceSource:
     ----------
     usdt : PriceSource or None
         Gives USDT in dollars, Coinbase or Kraken for example. None: no asset is carried.
-    client : HttpClient, optional
-        Of `binance_client`.
-    clock : Clock
-        Says what is final.
+    base_url : str
+        Of the host for market data.
+    clock, http
+        As `VenueSource`.
 
     Examples
     --------
@@ -185,16 +174,17 @@ class BinanceSource:
     """
 
     def __init__(
-        self, usdt: PriceSource | None, client: HttpClient | None = None, *, clock: Clock | None = None
+        self,
+        usdt: PriceSource | None,
+        *,
+        base_url: str = "https://data-api.binance.vision",
+        clock: Clock | None = None,
+        http: Mapping[str, Any] | None = None,
     ) -> None:
+        super().__init__(base_url, limits=_LIMITS, explain=explain, clock=clock, http=http)
         self._usdt = usdt
-        self._client = client or binance_client()
-        self._clock = clock or SystemClock()
-
-    @property
-    def name(self) -> str:
-        """``binance``, and the source of USDT in dollars: with another one the prices differ."""
-        return "binance" if self._usdt is None else f"binance@{self._usdt.name}"
+        # With another source of USDT the prices differ.
+        self.name = "binance" if usdt is None else f"binance@{usdt.name}"
 
     def fetch(self, asset: str, start: datetime, end: datetime, *, step: str = "1h") -> pd.Series:
         """Return the prices of `asset` that became known in ``[start, end)``; see `PriceSource.fetch`.
@@ -203,50 +193,44 @@ class BinanceSource:
         -----
         One call for each 1,000 bars since July 2017, and those of the source of USDT.
         """
-        span = step_span(step, self.name)
-        since, until = as_utc(start, "start"), as_utc(end, "end")
-        asset = canonical(text(asset, "asset"))
-        usdt, symbol = self._reference(asset), pair_of(PAIRS, asset, "binance")
-        now = as_utc(self._clock.now())
+        asked = self._question(asset, start, end, step)
+        usdt, symbol = self._reference(asked.asset), pair_of(PAIRS, asked.asset, "binance")
         pages = [
-            self._client.get(
+            self.client.get(
                 "api/v3/klines",
                 {
                     "symbol": symbol,
                     "interval": step,
-                    "startTime": _milliseconds(window.first - span),
-                    "endTime": _milliseconds(window.last - span),
+                    "startTime": _milliseconds(window.first - asked.span),
+                    "endTime": _milliseconds(window.last - asked.span),
                     "limit": _ROWS,
                 },
-                functools.partial(parse_klines, span=span, now=now),
+                functools.partial(parse_klines, span=asked.span, now=asked.now),
                 cost=_WEIGHT,
             )
-            for window in Grid.of(max(since, _OPENED), until, span, now=now).windows(_ROWS)
+            for window in Grid.of(max(asked.start, _OPENED), asked.end, asked.span, now=asked.now).windows(_ROWS)
         ]
-        closes = join_pages(pages, asset, since, until)
-        return in_dollars(closes, usdt.fetch("USDT", since, until, step=step)) if len(closes) else closes
+        closes = join_pages(pages, asked.asset, asked.start, asked.end)
+        return in_dollars(closes, usdt.fetch("USDT", asked.start, asked.end, step=step)) if len(closes) else closes
 
-    def last_prices(self, assets: Iterable[str]) -> LastPrices:
-        """Return the newest price of each asset, stamped with the receipt; see `LastPrices`."""
-        prices: dict[str, LastPrice | RiskError] = {}
-        dollars = None
-        for asset in map(canonical, assets):
-            try:
-                usdt, symbol = self._reference(asset), pair_of(PAIRS, asset, "binance")
-                price = self._client.get(
-                    "api/v3/ticker/price",
-                    {"symbol": symbol},
-                    functools.partial(parse_ticker, symbol=symbol),
-                    cost=_WEIGHT,
-                )
-            except UnknownAssetError as error:
-                prices[asset] = error
-                continue
-            dollars = dollars or _last_usdt(usdt)
-            prices[asset] = LastPrice(
-                price=price * dollars.price, time=as_utc(self._clock.now()), stamped_by="receipt"
-            )
-        return prices
+    def last_prices(self, assets: Iterable[str]) -> pd.DataFrame:
+        """Return the newest price of assets, stamped with the receipt; see `VenueSource.last_prices`."""
+        table = super().last_prices(assets)
+        if len(table) and self._usdt is not None:
+            table["price"] *= _last_usdt(self._usdt)
+        return table
+
+    def _last_price(self, asset: str) -> LastPrice:
+        """Return a price in USDT."""
+        self._reference(asset)
+        symbol = pair_of(PAIRS, asset, "binance")
+        price = self.client.get(
+            "api/v3/ticker/price",
+            {"symbol": symbol},
+            functools.partial(parse_ticker, symbol=symbol),
+            cost=_WEIGHT,
+        )
+        return LastPrice(price=price, time=self._now(), stamped_by="receipt")
 
     def _reference(self, asset: str) -> PriceSource:
         if self._usdt is None:
@@ -274,7 +258,7 @@ def in_dollars(closes: pd.Series, usdt: pd.Series) -> pd.Series:
     [0.99]
     """
     matched = closes.index.intersection(usdt.index)
-    converted = closes.loc[matched] * usdt.loc[matched].to_numpy()
+    converted: pd.Series = closes.loc[matched] * usdt.loc[matched].to_numpy()
     detail = closes.attrs.get(DETAIL, FetchDetail())
     left_out = len(closes) - len(converted)
     if left_out:
@@ -289,14 +273,14 @@ def in_dollars(closes: pd.Series, usdt: pd.Series) -> pd.Series:
     return converted
 
 
-def _last_usdt(source: PriceSource) -> LastPrice:
+def _last_usdt(source: PriceSource) -> float:
     last_prices = getattr(source, "last_prices", None)
     if last_prices is None:
-        raise SourceError(f"{source.name} gives no last price of USDT in dollars", asset="USDT")
-    found: LastPrice | RiskError = last_prices(["USDT"])["USDT"]
-    if isinstance(found, RiskError):
-        raise found
-    return found
+        raise SourceError(f"{source.name} gives no last price, so USDT has none in dollars", asset="USDT")
+    table = last_prices(["USDT"])
+    if "USDT" not in table.index:
+        raise SourceError(f"{source.name} has no last price of USDT in dollars", asset="USDT")
+    return float(table.loc["USDT", "price"])
 
 
 def _milliseconds(time: pd.Timestamp) -> int:

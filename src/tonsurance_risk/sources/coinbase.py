@@ -6,23 +6,19 @@ Facts: ``docs.cdp.coinbase.com``, Exchange, "Get product candles" and "Get produ
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 import pandas as pd
 
-from tonsurance_risk.assets import canonical
-from tonsurance_risk.errors import PayloadError, RiskError, UnknownAssetError
-from tonsurance_risk.model import as_utc, text
-from tonsurance_risk.ports import Clock, SystemClock
+from tonsurance_risk.errors import PayloadError
+from tonsurance_risk.ports import Clock
 from tonsurance_risk.sources.answers import decimal_text, listed, mapped, number, shown, whole_number
-from tonsurance_risk.sources.http import HttpClient
 from tonsurance_risk.sources.json_body import parse_json
-from tonsurance_risk.sources.last_prices import LastPrice, LastPrices
-from tonsurance_risk.sources.pairs import pair_of
 from tonsurance_risk.sources.rate_limit import HostLimits
 from tonsurance_risk.sources.samples import Grid, join_pages, samples, stamps
-from tonsurance_risk.sources.steps import step_span
+from tonsurance_risk.sources.venue import LastPrice, VenueSource, pair_of
 
 PRODUCTS: Mapping[str, str] = {
     "USDT": "USDT-USD",
@@ -37,6 +33,8 @@ PRODUCTS: Mapping[str, str] = {
 
 _OPENED = pd.Timestamp("2015-01-01", tz="UTC")
 _CANDLES = 300
+_LIMITS = HostLimits(calls_per_minute=300, burst=5)
+"""Half of the about 10 a second of an address."""
 
 
 def parse_candles(body: bytes, span: timedelta, *, now: pd.Timestamp) -> pd.Series:
@@ -103,24 +101,15 @@ def parse_ticker(body: bytes) -> LastPrice:
     return LastPrice(price=price, time=time.tz_convert("UTC"), stamped_by="source")
 
 
-coinbase_client = functools.partial(
-    HttpClient,
-    base_url="https://api.exchange.coinbase.com",
-    # About 10 a second for an address; half of it.
-    limits=HostLimits(calls_per_minute=300, burst=5),
-)
-"""An `HttpClient` for Coinbase; takes its other arguments."""
-
-
-class CoinbaseSource:
+class CoinbaseSource(VenueSource):
     """Prices of Coinbase Exchange pairs against dollars.
 
     Parameters
     ----------
-    client : HttpClient, optional
-        Of `coinbase_client`.
-    clock : Clock
-        Says what is final.
+    base_url : str
+        Of the host.
+    clock, http
+        As `VenueSource`.
 
     Examples
     --------
@@ -130,9 +119,14 @@ class CoinbaseSource:
 
     name = "coinbase"
 
-    def __init__(self, client: HttpClient | None = None, *, clock: Clock | None = None) -> None:
-        self._client = client or coinbase_client()
-        self._clock = clock or SystemClock()
+    def __init__(
+        self,
+        *,
+        base_url: str = "https://api.exchange.coinbase.com",
+        clock: Clock | None = None,
+        http: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(base_url, limits=_LIMITS, clock=clock, http=http)
 
     def fetch(self, asset: str, start: datetime, end: datetime, *, step: str = "1h") -> pd.Series:
         """Return the prices of `asset` that became known in ``[start, end)``; see `PriceSource.fetch`.
@@ -141,35 +135,26 @@ class CoinbaseSource:
         -----
         One call for each 300 bars since 2015. A bar without trades is not there.
         """
-        span = step_span(step, self.name)
-        since, until = as_utc(start, "start"), as_utc(end, "end")
-        asset = canonical(text(asset, "asset"))
-        product = pair_of(PRODUCTS, asset, self.name)
-        now = as_utc(self._clock.now())
+        asked = self._question(asset, start, end, step)
+        product = pair_of(PRODUCTS, asked.asset, self.name)
         pages = [
-            self._client.get(
+            self.client.get(
                 f"products/{product}/candles",
                 {
-                    "granularity": int(span.total_seconds()),
-                    "start": _seconds(window.first - span),
-                    "end": _seconds(window.last - span),
+                    "granularity": int(asked.span.total_seconds()),
+                    "start": _seconds(window.first - asked.span),
+                    "end": _seconds(window.last - asked.span),
                 },
-                functools.partial(parse_candles, span=span, now=now),
+                functools.partial(parse_candles, span=asked.span, now=asked.now),
             )
-            for window in Grid.of(max(since, _OPENED), until, span, now=now).windows(_CANDLES)
+            for window in Grid.of(max(asked.start, _OPENED), asked.end, asked.span, now=asked.now).windows(
+                _CANDLES
+            )
         ]
-        return join_pages(pages, asset, since, until)
+        return join_pages(pages, asked.asset, asked.start, asked.end)
 
-    def last_prices(self, assets: Iterable[str]) -> LastPrices:
-        """Return the last trade of each asset; see `LastPrices`."""
-        prices: dict[str, LastPrice | RiskError] = {}
-        for asset in map(canonical, assets):
-            try:
-                product = pair_of(PRODUCTS, asset, self.name)
-                prices[asset] = self._client.get(f"products/{product}/ticker", None, parse_ticker)
-            except UnknownAssetError as error:
-                prices[asset] = error
-        return prices
+    def _last_price(self, asset: str) -> LastPrice:
+        return self.client.get(f"products/{pair_of(PRODUCTS, asset, self.name)}/ticker", None, parse_ticker)
 
 
 def _seconds(time: pd.Timestamp) -> int:

@@ -7,28 +7,29 @@ says so. Facts: GitHub ``DefiLlama/api-docs`` (2026-07) and ``DefiLlama/peggedas
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 import numpy as np
 import pandas as pd
 
 from tonsurance_risk.assets import canonical, find_asset
-from tonsurance_risk.errors import PayloadError, RiskError, UnknownAssetError
+from tonsurance_risk.errors import PayloadError, UnknownAssetError
 from tonsurance_risk.model import as_utc, text
-from tonsurance_risk.ports import Clock, SystemClock
+from tonsurance_risk.ports import Clock
 from tonsurance_risk.sources.answers import listed, mapped, number, shown, whole_number
 from tonsurance_risk.sources.detail import DETAIL, Reject
 from tonsurance_risk.sources.http import HttpClient
 from tonsurance_risk.sources.json_body import parse_json
-from tonsurance_risk.sources.last_prices import LastPrice, LastPrices
 from tonsurance_risk.sources.rate_limit import HostLimits
 from tonsurance_risk.sources.samples import Grid, join_pages, samples, stamps
-from tonsurance_risk.sources.steps import step_span
+from tonsurance_risk.sources.venue import LastPrice, VenueSource
 
 _POINTS = 500
+_LIMITS = HostLimits(calls_per_minute=60)
+"""None is documented."""
 LEAST_CONFIDENCE = 0.5
 """Of DefiLlama in a coin's prices, 0 to 1; below it they are rejected."""
 _NEAR: Mapping[str, timedelta] = {"1h": timedelta(minutes=10), "1d": timedelta(minutes=30)}
@@ -100,7 +101,7 @@ def parse_chart(body: bytes, coin: str) -> Points | None:
 
 
 def parse_price(body: bytes, coin: str) -> LastPrice | None:
-    """Return the price of a coin of an answer of ``/prices/current`` or ``/prices/first``; None where it is not there.
+    """Return the price of a coin of an answer of ``/prices/current``; None where it has none.
 
     Raises
     ------
@@ -126,6 +127,26 @@ def parse_price(body: bytes, coin: str) -> LastPrice | None:
     return LastPrice(price=price, time=time, stamped_by="source")
 
 
+def parse_first(body: bytes, coin: str) -> pd.Timestamp | None:
+    """Return the time of the first price of a coin of an answer of ``/prices/first``; None where it has none.
+
+    Raises
+    ------
+    PayloadError
+        If it is something else.
+
+    Examples
+    --------
+    >>> parse_first(b'{"coins": {}}', "coingecko:dai") is None
+    True
+    """
+    fields = _coin(body, coin)
+    if fields is None:
+        return None
+    seconds = whole_number(mapped(fields, coin, "timestamp")["timestamp"], f"{coin}.timestamp")
+    return pd.Timestamp(stamps([seconds], "s", coin)[0])
+
+
 def _coin(body: bytes, coin: str) -> dict[str, object] | None:
     coins = mapped(mapped(parse_json(body), "the answer", "coins")["coins"], "coins")
     return mapped(coins[coin], coin) if coin in coins else None
@@ -134,8 +155,8 @@ def _coin(body: bytes, coin: str) -> dict[str, object] | None:
 def on_grid(points: Points, near: timedelta, span: timedelta, *, now: pd.Timestamp) -> pd.Series:
     """Return the point nearest to each stamp of the grid, none where it lies further away than `near`.
 
-    Points wander around the stamps that were asked for by some seconds, before or after, so that rounding all of them
-    to one side would leave out some stamps and double others.
+    Points wander around the stamps that were asked for by some seconds, before or after: rounding all of them to
+    one side would leave out some stamps and double others.
 
     Examples
     --------
@@ -227,7 +248,7 @@ def parse_supply(body: bytes, *, now: pd.Timestamp) -> pd.Series:
 
 
 def parse_chain_tvl(body: bytes, *, now: pd.Timestamp) -> pd.Series:
-    """Return the value locked [USD] of an answer of ``/v2/historicalChainTvl/{chain}``, stamped with the end of days.
+    """Return the value locked [USD] of an answer of ``/v2/historicalChainTvl/{chain}``, stamped with days' ends.
 
     Parameters
     ----------
@@ -255,24 +276,15 @@ def parse_chain_tvl(body: bytes, *, now: pd.Timestamp) -> pd.Series:
     return samples(stamps(dates, "s", "date").floor(_DAY) + _DAY, values, _DAY, now=now)
 
 
-_client = functools.partial(HttpClient, limits=HostLimits(calls_per_minute=60, burst=1))
-coins_client = functools.partial(_client, base_url="https://coins.llama.fi")
-"""An `HttpClient` for prices; takes its other arguments."""
-stablecoins_client = functools.partial(_client, base_url="https://stablecoins.llama.fi")
-"""One for supplies."""
-chains_client = functools.partial(_client, base_url="https://api.llama.fi")
-"""One for value locked."""
-
-
-class DefiLlamaSource:
+class DefiLlamaSource(VenueSource):
     """Prices of CoinGecko by way of DefiLlama; supplies and value locked of its own.
 
     Parameters
     ----------
-    coins, stablecoins, chains : HttpClient, optional
-        Of `coins_client`, `stablecoins_client` and `chains_client`.
-    clock : Clock
-        Says what is final.
+    base_url : str, optional
+        One host in the place of the three, a gateway for example.
+    clock, http
+        As `VenueSource`.
 
     Examples
     --------
@@ -284,16 +296,20 @@ class DefiLlamaSource:
 
     def __init__(
         self,
-        coins: HttpClient | None = None,
-        stablecoins: HttpClient | None = None,
-        chains: HttpClient | None = None,
         *,
+        base_url: str | None = None,
         clock: Clock | None = None,
+        http: Mapping[str, Any] | None = None,
     ) -> None:
-        self._coins = coins or coins_client()
-        self._stablecoins = stablecoins or stablecoins_client()
-        self._chains = chains or chains_client()
-        self._clock = clock or SystemClock()
+        options = {"limits": _LIMITS, **(http or {})}
+        super().__init__(base_url or "https://coins.llama.fi", limits=_LIMITS, clock=clock, http=options)
+        self._stablecoins = HttpClient(base_url or "https://stablecoins.llama.fi", **options)
+        self._chains = HttpClient(base_url or "https://api.llama.fi", **options)
+
+    def close(self) -> None:
+        """Close all connections."""
+        for client in (self.client, self._stablecoins, self._chains):
+            client.close()
 
     def fetch(self, asset: str, start: datetime, end: datetime, *, step: str = "1h") -> pd.Series:
         """Return the prices of `asset` in ``[start, end)``; see `PriceSource.fetch`.
@@ -304,42 +320,31 @@ class DefiLlamaSource:
         -----
         One call for the first price of all, and one for each 500 samples.
         """
-        span = step_span(step, self.name)
-        since, until = as_utc(start, "start"), as_utc(end, "end")
-        asset = canonical(text(asset, "asset"))
-        coin = _coin_of(asset)
-        now = as_utc(self._clock.now())
-        first = self._coins.get(f"prices/first/{coin}", None, functools.partial(parse_price, coin=coin))
+        asked = self._question(asset, start, end, step)
+        coin = _coin_of(asked.asset)
+        first = self.client.get(f"prices/first/{coin}", None, functools.partial(parse_first, coin=coin))
         if first is None:
-            raise _not_carried(asset, coin)
+            raise _not_carried(asked.asset, coin)
         pages = []
-        for window in Grid.of(max(since, first.time), until, span, now=now).windows(_POINTS):
-            points = self._coins.get(
-                f"chart/{coin}",
-                {
-                    "start": int(window.first.timestamp()),
-                    "span": len(window),
-                    "period": step,
-                    "searchWidth": int(_NEAR[step].total_seconds()),
-                },
-                functools.partial(parse_chart, coin=coin),
-            )
+        grid = Grid.of(max(asked.start, first), asked.end, asked.span, now=asked.now)
+        for window in grid.windows(_POINTS):
+            question: dict[str, str | int | float] = {
+                "start": int(window.first.timestamp()),
+                "span": len(window),
+                "period": step,
+                "searchWidth": int(_NEAR[step].total_seconds()),
+            }
+            points = self.client.get(f"chart/{coin}", question, functools.partial(parse_chart, coin=coin))
             if points is not None:
-                pages.append(on_grid(points, _NEAR[step], span, now=now))
-        return join_pages(pages, asset, since, until)
+                pages.append(on_grid(points, _NEAR[step], asked.span, now=asked.now))
+        return join_pages(pages, asked.asset, asked.start, asked.end)
 
-    def last_prices(self, assets: Iterable[str]) -> LastPrices:
-        """Return the newest price of each asset; see `LastPrices`."""
-        prices: dict[str, LastPrice | RiskError] = {}
-        for asset in map(canonical, assets):
-            try:
-                coin = _coin_of(asset)
-                price = self._coins.get(f"prices/current/{coin}", None, functools.partial(parse_price, coin=coin))
-            except (UnknownAssetError, PayloadError) as error:
-                prices[asset] = error
-            else:
-                prices[asset] = price or _not_carried(asset, coin)
-        return prices
+    def _last_price(self, asset: str) -> LastPrice:
+        coin = _coin_of(asset)
+        price = self.client.get(f"prices/current/{coin}", None, functools.partial(parse_price, coin=coin))
+        if price is None:
+            raise _not_carried(asset, coin)
+        return price
 
     def fetch_supply(self, asset: str, start: datetime, end: datetime) -> pd.Series:
         """Return how many coins of `asset` were in circulation at the end of each day.
@@ -405,7 +410,7 @@ class DefiLlamaSource:
         return join_pages([values], chain, since, until)
 
     def _at_present(self, parse: Callable[..., _T]) -> Callable[[bytes], _T]:
-        return functools.partial(parse, now=as_utc(self._clock.now()))
+        return functools.partial(parse, now=self._now())
 
 
 def _coin_of(asset: str) -> str:

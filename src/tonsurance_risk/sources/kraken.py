@@ -23,16 +23,13 @@ from tonsurance_risk.errors import (
     SourceUnavailableError,
     UnknownAssetError,
 )
-from tonsurance_risk.model import as_utc, iso, text
-from tonsurance_risk.ports import Clock, SystemClock
+from tonsurance_risk.model import iso
+from tonsurance_risk.ports import Clock
 from tonsurance_risk.sources.answers import decimal_text, listed, mapped, shown, whole_number
-from tonsurance_risk.sources.http import HttpClient
 from tonsurance_risk.sources.json_body import parse_json
-from tonsurance_risk.sources.last_prices import LastPrice, LastPrices
-from tonsurance_risk.sources.pairs import pair_of
 from tonsurance_risk.sources.rate_limit import HostLimits
 from tonsurance_risk.sources.samples import Grid, join_pages, samples, stamps
-from tonsurance_risk.sources.steps import step_span
+from tonsurance_risk.sources.venue import LastPrice, VenueSource, last_price_table, pair_of
 
 PAIRS: Mapping[str, str] = {
     "USDT": "USDTUSD",
@@ -49,6 +46,7 @@ PAIRS: Mapping[str, str] = {
 
 ROWS = 720
 """The newest rows that there are, whatever ``since`` says; the last one is the running bar."""
+_LIMITS = HostLimits(calls_per_minute=60)
 _THROTTLED_UNTIL = re.compile(r"EService:Throttled:\s*(\d{1,12})", re.ASCII)
 
 
@@ -187,24 +185,18 @@ def parse_ticker(body: bytes, pairs: Iterable[str], *, now: pd.Timestamp) -> dic
     return prices
 
 
-kraken_client = functools.partial(
-    HttpClient, base_url="https://api.kraken.com/0/public", limits=HostLimits(calls_per_minute=60, burst=1)
-)
-"""An `HttpClient` for Kraken; takes its other arguments."""
-
-
-class KrakenSource:
-    """Prices of Kraken pairs against dollars: 29 days of hours or two years of days, no more.
+class KrakenSource(VenueSource):
+    """Prices of Kraken pairs against dollars: of the last 29 days by the hour, or of two years by the day.
 
     Where more is asked for, the part that is there is returned, and the ``history_start`` of its `FetchDetail`
     says where it begins. `CachedSource` keeps what was fetched before.
 
     Parameters
     ----------
-    client : HttpClient, optional
-        Of `kraken_client`.
-    clock : Clock
-        Says what is final.
+    base_url : str
+        Of the host.
+    clock, http
+        As `VenueSource`.
 
     Examples
     --------
@@ -214,9 +206,14 @@ class KrakenSource:
 
     name = "kraken"
 
-    def __init__(self, client: HttpClient | None = None, *, clock: Clock | None = None) -> None:
-        self._client = client or kraken_client()
-        self._clock = clock or SystemClock()
+    def __init__(
+        self,
+        *,
+        base_url: str = "https://api.kraken.com/0/public",
+        clock: Clock | None = None,
+        http: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(base_url, limits=_LIMITS, clock=clock, http=http)
 
     def fetch(self, asset: str, start: datetime, end: datetime, *, step: str = "1h") -> pd.Series:
         """Return the prices of `asset` that became known in ``[start, end)``; see `PriceSource.fetch`.
@@ -230,67 +227,53 @@ class KrakenSource:
         -----
         One call.
         """
-        span = step_span(step, self.name)
-        since, until = as_utc(start, "start"), as_utc(end, "end")
-        asset = canonical(text(asset, "asset"))
-        pair = pair_of(PAIRS, asset, self.name)
-        now = as_utc(self._clock.now())
+        asked = self._question(asset, start, end, step)
+        pair = pair_of(PAIRS, asked.asset, self.name)
         # Of the rows one is running, and one may end while the question is under way.
-        begins = now.floor(span) - (ROWS - 2) * span
-        if since < until <= begins:
+        begins = asked.now.floor(asked.span) - (ROWS - 2) * asked.span
+        if asked.start < asked.end <= begins:
             raise HistoryLimitError(
-                f"kraken has {step} prices of the last {ROWS} bars only, since {iso(begins)}; asked for was until "
-                f"{iso(until)}",
-                asset=asset,
-                observed=until,
+                f"kraken has the last {ROWS} bars of {step} only, since {iso(begins)}; {asked.asset} was asked for "
+                f"until {iso(asked.end)}",
+                asset=asked.asset,
+                observed=asked.start,
                 required=begins,
             )
-        grid = Grid.of(max(since, begins), until, span, now=now)
-        pages = (
-            [
-                self._client.get(
-                    "OHLC",
-                    {
-                        "pair": pair,
-                        "interval": int(span.total_seconds()) // 60,
-                        "since": int((grid.first - 2 * span).timestamp()),  # exclusive
-                    },
-                    functools.partial(parse_ohlc, pair=pair, span=span, now=now),
-                )
-            ]
-            if len(grid)
-            else []
-        )
-        return join_pages(pages, asset, since, until, history_start=begins if since < begins else None)
+        grid = Grid.of(max(asked.start, begins), asked.end, asked.span, now=asked.now)
+        pages = []
+        if len(grid):
+            question: dict[str, str | int | float] = {
+                "pair": pair,
+                "interval": int(asked.span.total_seconds()) // 60,
+                "since": int((grid.first - 2 * asked.span).timestamp()),  # exclusive
+            }
+            parse = functools.partial(parse_ohlc, pair=pair, span=asked.span, now=asked.now)
+            pages.append(self.client.get("OHLC", question, parse))
+        history_start = begins if asked.start < begins else None
+        return join_pages(pages, asked.asset, asked.start, asked.end, history_start=history_start)
 
-    def last_prices(self, assets: Iterable[str]) -> LastPrices:
-        """Return the last trade of each asset, stamped with the receipt; see `LastPrices`.
+    def last_prices(self, assets: Iterable[str]) -> pd.DataFrame:
+        """Return the last trade of assets, stamped with the receipt; see `VenueSource.last_prices`.
 
         Notes
         -----
         One call, and where Kraken does not know one of the pairs, one for each.
         """
         wanted = [canonical(asset) for asset in assets]
-        prices: dict[str, LastPrice | RiskError] = {}
         with suppress(UnknownAssetError):  # of one pair, and nothing is said of the others
-            prices |= self._tickers([asset for asset in wanted if asset in PAIRS])
-        for asset in wanted:
-            if asset not in prices:
-                try:
-                    prices |= self._tickers([asset])
-                except UnknownAssetError as error:
-                    prices[asset] = error
-        return {asset: prices[asset] for asset in wanted}
+            return last_price_table(self._tickers(wanted), {})
+        return super().last_prices(wanted)
+
+    def _last_price(self, asset: str) -> LastPrice:
+        return self._tickers([asset])[asset]
 
     def _tickers(self, assets: list[str]) -> dict[str, LastPrice]:
-        if not assets:
-            return {}
         pairs = [pair_of(PAIRS, asset, self.name) for asset in assets]
-        now = as_utc(self._clock.now())
-        found = self._client.get(
-            "Ticker", {"pair": ",".join(pairs)}, functools.partial(parse_ticker, pairs=pairs, now=now)
-        )
-        received = as_utc(self._clock.now())
+        if not pairs:
+            return {}  # without a pair Kraken answers with all of them
+        parse = functools.partial(parse_ticker, pairs=pairs, now=self._now())
+        found = self.client.get("Ticker", {"pair": ",".join(pairs)}, parse)
+        received = self._now()
         return {
             asset: LastPrice(price=found[pair], time=received, stamped_by="receipt")
             for asset, pair in zip(assets, pairs, strict=True)
