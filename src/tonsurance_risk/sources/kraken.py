@@ -233,7 +233,7 @@ class KrakenSource(VenueSource):
         begins = asked.now.floor(asked.span) - (ROWS - 2) * asked.span
         if asked.start < asked.end <= begins:
             raise HistoryLimitError(
-                f"kraken has the last {ROWS} bars of {step} only, since {iso(begins)}; {asked.asset} was asked for "
+                f"kraken has the last {ROWS} bars of {step}, since {iso(begins)}; {asked.asset} was asked for "
                 f"until {iso(asked.end)}",
                 asset=asked.asset,
                 observed=asked.start,

@@ -60,6 +60,10 @@ class Grid:
             yield Grid(first, last, self.span)
             first = last + self.span
 
+    def stamps(self) -> pd.DatetimeIndex:
+        """Return all stamps."""
+        return pd.date_range(self.first, periods=len(self), freq=self.span)
+
     def __len__(self) -> int:
         return max(0, (self.last - self.first) // self.span + 1)
 

@@ -96,7 +96,8 @@ class VenueSource:
         -------
         DataFrame
             By symbol: price [USD], time, and stamped_by, "source" or "receipt" (of the answer, where the source
-            does not say when the price was). An asset without a price is not there; ``attrs["failed"]`` has its error.
+            does not say when the price was). An asset without a price is not there, and its error is in
+            ``attrs["failed"]``.
 
         Raises
         ------
