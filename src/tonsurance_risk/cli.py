@@ -17,7 +17,15 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from tonsurance_risk import cli_db
 from tonsurance_risk.core.simulation import MOST_SIMULATIONS
@@ -30,6 +38,13 @@ from tonsurance_risk.reporting.correlations import print_correlations, save_corr
 from tonsurance_risk.reporting.events import print_events, save_events
 from tonsurance_risk.reporting.files import json_text, table_path
 from tonsurance_risk.reporting.terminal import print_summary
+from tonsurance_risk.runner.backfill import (
+    backfill_end,
+    describe_backfill,
+    describe_plan,
+    plan_backfill,
+    run_backfill,
+)
 from tonsurance_risk.runner.daily import RunResult, describe, run_daily
 from tonsurance_risk.runner.dependence import correlate_prices
 from tonsurance_risk.runner.detection import (
@@ -93,7 +108,8 @@ def daily(
         str, typer.Option(help="URL of the store: sqlite:///FILE, postgresql+psycopg://..., or memory://.")
     ] = "sqlite:///tonsurance_risk.db",
     source: Annotated[
-        str, typer.Option(help="Where prices come from: sample (a simulated market), or csv:FOLDER.")
+        str,
+        typer.Option(help="Where prices come from: sample (a simulated market), coingecko[:TIER] or csv:FOLDER."),
     ] = "sample",
     interval: Annotated[Interval, typer.Option(help="Step of the price samples.")] = Interval.HOUR,
     vault: Annotated[
@@ -134,9 +150,57 @@ def daily(
     return ATTENTION if result.needs_attention else DONE
 
 
+@app.command()
+def backfill(
+    start_date: Annotated[str, typer.Option(help="First date, UTC: 2020-01-01.")],
+    assets: Annotated[
+        str | None, typer.Option(help="Symbols with commas between; the 14 stablecoins and BTC when not given.")
+    ] = None,
+    db: Annotated[
+        str, typer.Option(help="URL of the store: sqlite:///FILE or postgresql+psycopg://....")
+    ] = "sqlite:///tonsurance_risk.db",
+    source: Annotated[
+        str, typer.Option(help="coingecko[:TIER], sample or csv:FOLDER; the tier by the key that is set.")
+    ] = "coingecko",
+    interval: Annotated[Interval, typer.Option(help="Step of the price samples.")] = Interval.HOUR,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, ask for nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan or the result as JSON.")] = False,
+) -> int:
+    """Fetch the prices of years that the store lacks; go on where an earlier run ended."""
+    prices = _source(source)
+    start = _instant(start_date, "--start-date")
+    wanted = None if assets is None else _symbols(assets)
+    now = SystemClock().now()
+    with open_store(db) as store:
+        if dry_run:
+            plan = plan_backfill(store, prices, wanted, start=start, end=backfill_end(now), step=interval.value)
+            typer.echo(json_text(plan.to_dict()) if as_json else describe_plan(plan), nl=not as_json)
+            return ATTENTION if plan.out_of_history else DONE
+        with _progress(TimeRemainingColumn()) as bar:
+            task = bar.add_task("planning", total=None)
+            result = run_backfill(
+                store,
+                prices,
+                wanted,
+                start=start,
+                end=backfill_end(now),
+                step=interval.value,
+                progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
+            )
+    if as_json:
+        typer.echo(json_text(result.to_dict()), nl=False)
+    else:
+        typer.echo(describe_plan(result.plan))
+        typer.echo("\n".join(describe_backfill(result)))
+    return ATTENTION if result.needs_attention else DONE
+
+
 _Place = Annotated[
     str | None,
-    typer.Argument(metavar="SOURCE", help="sample, a folder of prices, or a file ASSET_1h.csv or ASSET_1d.csv."),
+    typer.Argument(
+        metavar="SOURCE",
+        help="sample, coingecko[:TIER], a folder of prices, or a file ASSET_1h.csv or ASSET_1d.csv.",
+    ),
 ]
 _PlaceOrName = Annotated[
     str | None,
@@ -250,6 +314,8 @@ def _days(given: str) -> list[int]:
 
 def _stored_name(source: str) -> str:
     """Return the name under which a source's prices are stored; a name that is no source is one already."""
+    if source.startswith("coingecko:"):
+        return "coingecko"
     if source == "sample" or (source.startswith("csv:") and Path(source.removeprefix("csv:")).is_dir()):
         return _source(source).name
     return source
@@ -277,7 +343,9 @@ def _gathered(
         name = f"csv:{name}"
     if not name.startswith("csv:") and (name.endswith(".csv") or Path(name).is_file()):
         return prices_from_file(name, interval and interval.value, assets)
-    return prices_from_source(_source(name, "SOURCE must be sample, csv:FOLDER or a CSV file"), step, assets)
+    return prices_from_source(
+        _source(name, "SOURCE must be sample, coingecko[:TIER], csv:FOLDER or a CSV file"), step, assets
+    )
 
 
 def _symbols(given: str) -> list[str]:
@@ -295,10 +363,14 @@ def _duration(given: str, option: str) -> timedelta:
     return timedelta(**{unit: float(found[1])})
 
 
-def _source(name: str, accepted: str = "--source must be sample or csv:FOLDER") -> PriceSource:
+def _source(name: str, accepted: str = "--source must be sample, coingecko[:TIER] or csv:FOLDER") -> PriceSource:
     if name == "sample":
         return SampleSource()
     kind, _, place = name.partition(":")
+    if kind == "coingecko":
+        from tonsurance_risk.sources.coingecko import source_from_environment
+
+        return source_from_environment(place or None)
     if kind == "csv" and place:
         return CsvSource(place)
     raise SettingsError(f"{accepted}, found {name!r}", observed=name)
@@ -312,29 +384,30 @@ def _as_of(given: str | None, source: PriceSource, clock: Clock) -> datetime:
     return _instant(given)
 
 
-def _instant(given: str) -> datetime:
+def _instant(given: str, option: str = "--as-of") -> datetime:
     try:
         instant = datetime.fromisoformat(given)
     except ValueError as error:
         raise SettingsError(
-            f"--as-of must be a date such as 2024-12-31 or an instant such as 2024-12-31T06:00Z, found {given!r}",
+            f"{option} must be a date such as 2024-12-31 or an instant such as 2024-12-31T06:00Z, found {given!r}",
             observed=given,
         ) from error
     if instant.tzinfo is not None:
         return instant
     if len(given) > len("2024-12-31"):
         raise SettingsError(
-            f"--as-of must say its time zone, for example {given}Z for UTC, found {given!r}", observed=given
+            f"{option} must say its time zone, for example {given}Z for UTC, found {given!r}", observed=given
         )
     return instant.replace(tzinfo=UTC)
 
 
-def _progress() -> Progress:
+def _progress(*more: ProgressColumn) -> Progress:
     return Progress(
         TextColumn("{task.description:<18}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        *more,
         console=Console(stderr=True),
         transient=True,
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, runtime_checkable
 
@@ -18,6 +18,7 @@ import attrs
 import pandas as pd
 
 from tonsurance_risk.core.correlation import CorrelationMatrix
+from tonsurance_risk.errors import SourceError
 from tonsurance_risk.model import DepegEvent, Scenario
 
 
@@ -148,6 +149,32 @@ class PriceSource(Protocol):
         SourceUnavailableError
             If the source did not answer.
         """
+
+
+@runtime_checkable
+class MeteredSource(PriceSource, Protocol):
+    """A source whose calls are counted, and give only so much each."""
+
+    @property
+    def calls(self) -> int:
+        """How many calls were made."""
+
+    @property
+    def calls_per_minute(self) -> float:
+        """How many may be made in a minute."""
+
+    @property
+    def monthly_credits(self) -> int | None:
+        """How many may be made in a month; None: there is no limit."""
+
+    def longest_window(self, step: str) -> timedelta:
+        """Return how much one call gives."""
+
+    def earliest(self, step: str) -> pd.Timestamp:
+        """Return the first time that the plan reaches back to."""
+
+    def check_ids(self, assets: Iterable[str]) -> Mapping[str, SourceError]:
+        """Return the assets whose id the source does not carry, with why; one call."""
 
 
 class PriceStore(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ from tonsurance_risk.assets import STABLECOINS, check_symbols, own_pegs
 from tonsurance_risk.core.fingerprint import content_hash
 from tonsurance_risk.core.scenarios import builtin_scenarios
 from tonsurance_risk.core.simulation import MOST_SIMULATIONS
-from tonsurance_risk.errors import RiskError, SettingsError, StorageError, UnknownAssetError
+from tonsurance_risk.errors import HistoryLimitError, RiskError, SettingsError, StorageError, UnknownAssetError
 from tonsurance_risk.model import BTC, MOST_SEED, Scenario, Vault, as_utc, iso, whole
-from tonsurance_risk.ports import Clock, PriceSource, Store, SystemClock
+from tonsurance_risk.ports import Clock, MeteredSource, PriceSource, Store, SystemClock
 from tonsurance_risk.report import RiskReport
 from tonsurance_risk.reporting.files import save_report, writable_folder
+from tonsurance_risk.runner.gaps import Window, held_times, known_windows, save_fetched, windows_to_update
 from tonsurance_risk.runner.prices import other_prices
 from tonsurance_risk.sources.steps import STEPS
 from tonsurance_risk.version import __version__
@@ -50,6 +51,8 @@ class RunResult:
         Assets that the source does not have.
     failed : dict of str by asset
         Assets that it has and could not give, with the error.
+    history_start : Timestamp or None
+        Where the plan of the source begins, if that is later than two years back.
     already_done : bool
         Whether the date had been done with the same vault, scenarios and settings; nothing was computed then.
     """
@@ -60,6 +63,7 @@ class RunResult:
     fetched: dict[str, int] = attrs.field(factory=dict)
     not_carried: tuple[str, ...] = ()
     failed: dict[str, str] = attrs.field(factory=dict)
+    history_start: pd.Timestamp | None = None
     already_done: bool = False
 
     @property
@@ -89,7 +93,8 @@ def run_daily(
     store : Store
         Where prices and results are kept.
     source : PriceSource
-        Asked for every stablecoin, the vault's own coins and BTC, two years back.
+        Asked for every stablecoin, the vault's own coins and BTC: for what the store lacks of two years, and for
+        the last 7 days that it has, once more.
     vault : Vault
         The book.
     as_of : datetime
@@ -138,7 +143,8 @@ def run_daily(
         store.begin_job(job, end)
         try:
             assets = list(dict.fromkeys([*(asset.symbol for asset in (*STABLECOINS, *vault.assets)), BTC]))
-            fetched, not_carried, failed = _fetch(store, source, assets, end, step, progress)
+            now = as_utc((clock or SystemClock()).now(), "the clock")
+            fetched, not_carried, failed = _fetch(store, source, assets, end, step, now, progress)
             progress("assessing", 0, 1)
             since, until = end - RETENTION, end + timedelta(microseconds=1)
             report = assess(
@@ -172,7 +178,13 @@ def run_daily(
         fetched=fetched,
         not_carried=not_carried,
         failed=failed,
+        history_start=_history_start(source, step, end - RETENTION),
     )
+
+
+def _history_start(source: PriceSource, step: str, since: pd.Timestamp) -> pd.Timestamp | None:
+    reached = source.earliest(step) if isinstance(source, MeteredSource) else since
+    return reached if reached > since else None
 
 
 def _scenarios(store: Store) -> list[Scenario]:
@@ -214,22 +226,31 @@ def _written(document: Mapping[str, Any], folder: Path | None) -> Path | None:
 
 
 def _fetch(
-    store: Store, source: PriceSource, assets: Sequence[str], end: pd.Timestamp, step: str, progress: Progress
+    store: Store,
+    source: PriceSource,
+    assets: Sequence[str],
+    end: pd.Timestamp,
+    step: str,
+    now: pd.Timestamp,
+    progress: Progress,
 ) -> tuple[dict[str, int], tuple[str, ...], dict[str, str]]:
     """Fetch and store each asset on its own, so that a bad one stops no other."""
     fetched: dict[str, int] = {}
     not_carried: list[str] = []
     errors: dict[str, Exception] = {}
+    known = known_windows(store, source.name, step)
     for number, asset in enumerate(assets):
         progress(f"fetching {asset}", number, len(assets))
         try:
-            prices = source.fetch(asset, end - RETENTION, end + STEPS[step], step=step).loc[:end]
-            store.save_prices(prices, source=source.name, step=step)
-            fetched[asset] = len(prices)
-        except StorageError:
+            windows = windows_to_update(store, source, asset, end - RETENTION, end, step, known)
+            fetched[asset] = sum(_fetch_windows(store, source, asset, windows, end, step, now))
+        except (StorageError, SettingsError):
             raise  # concerns the run, not the asset
-        except UnknownAssetError:
-            not_carried.append(asset)
+        except UnknownAssetError as error:
+            if len(held_times(store, source.name, asset, end - RETENTION, end, step)):
+                errors[asset] = error  # it was there
+            else:
+                not_carried.append(asset)
         except Exception as error:
             errors[asset] = error
     progress("fetching", len(assets), len(assets))
@@ -241,6 +262,27 @@ def _fetch(
             f"{source.name} carries none of {', '.join(assets)} at the step {step}", observed=source.name
         )
     return fetched, tuple(not_carried), {asset: f"{type(e).__name__}: {e}" for asset, e in errors.items()}
+
+
+def _fetch_windows(
+    store: Store,
+    source: PriceSource,
+    asset: str,
+    windows: Sequence[Window],
+    end: pd.Timestamp,
+    step: str,
+    now: pd.Timestamp,
+) -> Iterator[int]:
+    """Fetch and store windows, the newest first, up to where history ends; give the samples of each."""
+    for number, window in enumerate(reversed(windows)):
+        try:
+            prices = source.fetch(asset, *window, step=step).loc[:end]
+        except HistoryLimitError:
+            if number == 0:
+                raise
+            return
+        save_fetched(store, source, asset, (window[0], min(window[1], end)), prices, step, now)
+        yield len(prices)
 
 
 def _record(
@@ -299,5 +341,7 @@ def describe(result: RunResult) -> str:
     parts = [f"{len(result.fetched)} assets fetched, {sum(result.fetched.values()):,} samples"]
     if result.not_carried:
         parts.append(f"not carried by the source: {', '.join(result.not_carried)}")
+    if result.history_start is not None:
+        parts.append(f"the plan of the source reaches back to {iso(result.history_start)}")
     parts += [f"{asset} failed: {message}" for asset, message in result.failed.items()]
     return "; ".join(parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
@@ -37,6 +38,7 @@ FREE_HISTORY = timedelta(days=364)
 _SMALLER_HISTORIES = (timedelta(days=729), FREE_HISTORY, timedelta(days=363))
 """What is tried where the host says that a plan does not reach back so far; a day less for clocks that differ."""
 
+_FIRST_HOUR = timedelta(hours=1)  # holds the point of the first sample of a history
 _OVERLAP = timedelta(days=1)
 _CACHED = timedelta(hours=12)  # an answer may be so old
 
@@ -130,6 +132,8 @@ class CoinGeckoSource:
         ``coingecko``, whatever the tier: it is the same price.
     client : HttpClient
         Counts calls and credits.
+    calls_per_minute, monthly_credits : float, int or None
+        What is granted.
 
     Raises
     ------
@@ -167,10 +171,12 @@ class CoinGeckoSource:
         plan = TIERS[tier]
         key = _key(tier, plan, api_key, os.environ if environment is None else environment)
         self.tier = tier
-        self.limits = limits or plan.limits
+        granted = limits or plan.limits
+        self.calls_per_minute = granted.calls_per_minute
+        self.monthly_credits = granted.monthly_credits
         self.client = HttpClient(
             base_url or plan.base_url,
-            limits=self.limits,
+            limits=granted,
             explain=partial(parse_error, tier=tier),
             headers={} if plan.header is None or key is None else {plan.header: key},
             secrets=() if key is None else (key,),
@@ -182,6 +188,11 @@ class CoinGeckoSource:
 
     def __repr__(self) -> str:
         return f"CoinGeckoSource(tier={self.tier!r})"
+
+    @property
+    def calls(self) -> int:
+        """Attempts that were sent."""
+        return self.client.calls
 
     def longest_window(self, step: str) -> timedelta:
         """Return how much one call gives."""
@@ -238,8 +249,8 @@ class CoinGeckoSource:
         reached = self.earliest(step)
         if last <= reached and first < last:
             raise HistoryLimitError(
-                f"{self.name} ({self.tier}) reaches back to {iso(reached)}; {asset} was asked for from {iso(first)} "
-                f"to {iso(last)}",
+                f"{self.name} ({self.tier}) reaches back to {iso(reached)}, and {asset} was asked for "
+                f"from {iso(first)} to {iso(last)}",
                 asset=asset,
                 observed=first,
                 required=reached,
@@ -249,6 +260,8 @@ class CoinGeckoSource:
         frames: list[pd.DataFrame] = []
         try:
             for low, high in reversed(bounds):
+                if high <= self.earliest(step):
+                    break  # learned on the way
                 frames.append(self._window(coin, low, high, step, now))
         except RiskError as error:
             error.asset = error.asset or canonical(asset)
@@ -256,6 +269,7 @@ class CoinGeckoSource:
                 raise
             reached = bounds[-len(frames)][0]
         frames.reverse()
+        reached = max(reached, self.earliest(step))  # the host may have said so on the way
         return _together(frames, history_start=reached if first < reached else None)
 
     def last_prices(self, assets: Iterable[str]) -> pd.DataFrame:
@@ -358,8 +372,8 @@ class CoinGeckoSource:
         now: pd.Timestamp,
         history: timedelta | None,
     ) -> pd.DataFrame:
-        if history is not None and asked_from < now - history:
-            asked_from = now - history
+        if history is not None and asked_from < now - history - _FIRST_HOUR:
+            asked_from = now - history - _FIRST_HOUR
             asked_to = min(now, max(asked_to, asked_from + _SHAPES[step].shortest))
         # Whole seconds, inside what is allowed.
         low, high = -int(-asked_from.timestamp() // 1), int(asked_to.timestamp())
@@ -378,6 +392,42 @@ class CoinGeckoSource:
             now=now,
             live=asked_to >= now - _CACHED,
         )
+
+
+def source_from_environment(tier: str | None, environment: Mapping[str, str] | None = None) -> CoinGeckoSource:
+    """Return the source that the environment describes.
+
+    Parameters
+    ----------
+    tier : str or None
+        None: the one whose key is set, "pro" before "demo", else "keyless".
+    environment : mapping of str, optional
+        ``COINGECKO_PRO_API_KEY``, ``COINGECKO_DEMO_API_KEY``; ``COINGECKO_CALLS_PER_MINUTE`` of a larger plan;
+        ``COINGECKO_BASE_URL`` of a gateway. That of the process when not given.
+
+    Raises
+    ------
+    SettingsError
+        If one of them cannot be used.
+
+    Examples
+    --------
+    >>> source_from_environment(None, {"COINGECKO_DEMO_API_KEY": "CG-1"}).tier
+    'demo'
+    """
+    variables = os.environ if environment is None else environment
+    with_key = (name for name in ("pro", "demo") if TIERS[name].variable in variables)
+    chosen = tier or next(with_key, "keyless")
+    limits = None
+    given = variables.get("COINGECKO_CALLS_PER_MINUTE")
+    if given is not None and chosen in TIERS:
+        if re.fullmatch(r"[1-9]\d{0,5}", given, re.ASCII) is None:
+            raise SettingsError(f"COINGECKO_CALLS_PER_MINUTE must be a whole number from 1, found {given!r}")
+        calls = int(given)
+        limits = attrs.evolve(TIERS[chosen].limits, calls_per_minute=calls, burst=1 + calls // 25)
+    return CoinGeckoSource(
+        tier=chosen, base_url=variables.get("COINGECKO_BASE_URL"), limits=limits, environment=variables
+    )
 
 
 def _key(tier: str, plan: Tier, given: str | None, environment: Mapping[str, str]) -> str | None:
