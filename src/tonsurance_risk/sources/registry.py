@@ -54,10 +54,12 @@ def open_source(spec: str) -> PriceSource:
     if given:
         return _plugged_in(given[0], place)
     known = source_names()
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     raise SettingsError(
-        f"unknown source {spec!r}{hint} (known: {', '.join(known)})", observed=spec, required=known
+        f"unknown source {spec!r}{hint} (known: {', '.join(known)}; a folder is csv:FOLDER)",
+        observed=spec,
+        required=known,
     )
 
 
