@@ -96,9 +96,7 @@ class SourceContract:
     def test_another_zone_is_the_same_instant(self, source: PriceSource, prices: pd.Series) -> None:
         """Only instants count."""
         zone = timezone(timedelta(hours=5, minutes=45))
-        again = source.fetch(
-            self.asset, self.start.astimezone(zone), self.end.astimezone(zone), step=self.step
-        )
+        again = source.fetch(self.asset, self.start.astimezone(zone), self.end.astimezone(zone), step=self.step)
         pd.testing.assert_series_equal(again, prices, check_freq=False, check_exact=True)
 
     @pytest.mark.parametrize("which", ["start", "end"])
@@ -138,9 +136,7 @@ class SourceContract:
     def test_threads_may_share_it(self, source: PriceSource, prices: pd.Series) -> None:
         """Each gets its own answer."""
         with ThreadPoolExecutor(4) as pool:
-            asked = [
-                pool.submit(source.fetch, self.asset, self.start, self.end, step=self.step) for _ in range(8)
-            ]
+            asked = [pool.submit(source.fetch, self.asset, self.start, self.end, step=self.step) for _ in range(8)]
         for answer in asked:
             pd.testing.assert_series_equal(answer.result(), prices, check_freq=False, check_exact=True)
 
