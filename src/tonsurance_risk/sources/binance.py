@@ -220,6 +220,12 @@ class BinanceSource(VenueSource):
             table["price"] *= _last_usdt(self._usdt)
         return table
 
+    def close(self) -> None:
+        """Close all connections, those of the source of USDT too."""
+        super().close()
+        if self._usdt is not None and hasattr(self._usdt, "close"):
+            self._usdt.close()
+
     def _last_price(self, asset: str) -> LastPrice:
         """Return a price in USDT."""
         self._reference(asset)
