@@ -19,6 +19,8 @@ from tonsurance_risk.errors import (
     SourceUnavailableError,
     UnknownAssetError,
 )
+from tonsurance_risk.ports import MeteredSource
+from tonsurance_risk.runner.backfill import backfill_end, plan_backfill, run_backfill
 from tonsurance_risk.sources import (
     BinanceSource,
     CoinbaseSource,
@@ -29,6 +31,7 @@ from tonsurance_risk.sources import (
     SampleSource,
 )
 from tonsurance_risk.sources.detail import DETAIL
+from tonsurance_risk.storage import open_store
 
 STEPS = {"1h": HOUR, "1d": DAY}
 
@@ -405,6 +408,45 @@ class TestLimits:
             pytest.raises(UnknownAssetError, match="Invalid symbol"),
         ):
             source.fetch("FDUSD", NOW - timedelta(hours=9), NOW)
+
+
+class TestBackfill:
+    """The jobs see how much a call gives, and where history begins."""
+
+    @pytest.mark.parametrize(
+        ("make", "assets"), [(coinbase, ["USDT", "DAI"]), (binance, ["USDC", "DAI"]), (llama, ["USDT", "DAI"])]
+    )
+    def test_two_years_and_then_nothing_more(self, make, assets):
+        """Complete, in as many calls as were planned, and nothing is left to ask for."""
+        start = NOW - timedelta(days=730)
+        with exchanges() as (server, _, world), make(server, world) as source, open_store("memory://") as store:
+            assert isinstance(source, MeteredSource)
+            plan = plan_backfill(store, source, assets, start=start, end=backfill_end(NOW))
+            result = run_backfill(store, source, assets, start=start, clock=world)
+            again = plan_backfill(store, source, assets, start=start, end=backfill_end(NOW))
+            stored = store.load_prices(source=source.name)
+
+        assert {asset: len(stored) for asset in assets} == result.fetched
+        assert sorted(assets) == list(stored.columns)
+        assert not stored.isna().any(axis=None)
+        assert 729 * 24 < len(stored) <= 730 * 24 + 1
+        assert result.calls <= plan.calls + len(assets)
+        assert {} == again.windows == again.out_of_history
+        assert not result.needs_attention
+
+    def test_what_kraken_no_longer_has(self):
+        """Is named, and the rest is there."""
+        with exchanges() as (server, _, world), kraken(server, world) as source, open_store("memory://") as store:
+            result = run_backfill(store, source, ["USDT", "DAI"], start=NOW - timedelta(days=60), clock=world)
+            stored = store.load_prices(source="kraken")
+
+        assert {"USDT", "DAI"} == set(result.out_of_history)
+        assert source.earliest("1h") == stored.index[0]
+        assert result.needs_attention
+
+    def test_what_is_not_carried(self):
+        with exchanges() as (server, _, world), kraken(server, world) as source:
+            assert {"GHO", "crvUSD"} == set(source.check_ids(["GHO", "DAI", "crvusd", "USDT"]))
 
 
 class TestLastPrices:

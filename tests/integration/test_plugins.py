@@ -104,7 +104,7 @@ def test_it_is_a_source_of_usdt_too(install):
             "broken",
             r"the source 'ours' of bad-plugin 1.2.0 \(bad_plugin:broken\) cannot be made: RuntimeError: no licence",
         ),
-        ("nothing", r"bad-plugin 1.2.0 \(bad_plugin:nothing\) gave <object object .*> which is no PriceSource"),
+        ("nothing", r"bad-plugin 1.2.0 \(bad_plugin:nothing\) gave <object object .*>, which is no PriceSource"),
         ("Nameless", "bad-plugin 1.2.0 .* no PriceSource"),
         ("missing", "bad-plugin 1.2.0 .* AttributeError"),
         ("refusing", "needs a number, found '7'"),
@@ -112,7 +112,7 @@ def test_it_is_a_source_of_usdt_too(install):
 )
 def test_one_that_is_broken_names_its_distribution(install, target, said):
     install("bad-plugin", {"ours": target})
-    with pytest.raises(SettingsError, match=said.replace(".*>", ".*>,?")):
+    with pytest.raises(SettingsError, match=said):
         open_source("ours:7")
 
 

@@ -22,7 +22,7 @@ from tonsurance_risk.errors import (
     SourceError,
     UnknownAssetError,
 )
-from tonsurance_risk.ports import Clock, PriceSource
+from tonsurance_risk.ports import Clock, MeteredSource, PriceSource
 from tonsurance_risk.sources.answers import decimal_text, listed, mapped, whole_number
 from tonsurance_risk.sources.detail import DETAIL, FetchDetail
 from tonsurance_risk.sources.http import excerpt, explain_status
@@ -46,8 +46,6 @@ PAIRS: Mapping[str, str] = {
 }
 """The pair by asset; all are quoted in USDT. USDT itself has no pair against dollars that is known to last."""
 
-_OPENED = pd.Timestamp("2017-07-01", tz="UTC")
-_ROWS = 1000
 _WEIGHT = 2
 _LIMITS = HostLimits(calls_per_minute=3000, burst=100)
 """In weights: half of the 6,000 a minute of an address, for others behind the same one."""
@@ -173,6 +171,9 @@ class BinanceSource(VenueSource):
     tonsurance_risk.errors.UnknownAssetError: binance has USDC against USDT only, which is not dollars: ...
     """
 
+    rows = 1000
+    opened = pd.Timestamp("2017-07-01", tz="UTC")
+
     def __init__(
         self,
         usdt: PriceSource | None,
@@ -182,6 +183,7 @@ class BinanceSource(VenueSource):
         http: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(base_url, limits=_LIMITS, explain=explain, clock=clock, http=http)
+        self.calls_per_minute /= _WEIGHT
         self._usdt = usdt
         # With another source of USDT the prices differ.
         self.name = "binance" if usdt is None else f"binance@{usdt.name}"
@@ -194,7 +196,8 @@ class BinanceSource(VenueSource):
         One call for each 1,000 bars since July 2017, and those of the source of USDT.
         """
         asked = self._question(asset, start, end, step)
-        usdt, symbol = self._reference(asked.asset), pair_of(PAIRS, asked.asset, "binance")
+        symbol, usdt = self._pair(asked.asset), self._reference(asked.asset)
+        grid = Grid.of(max(asked.start, self.opened), asked.end, asked.span, now=asked.now)
         pages = [
             self.client.get(
                 "api/v3/klines",
@@ -203,12 +206,12 @@ class BinanceSource(VenueSource):
                     "interval": step,
                     "startTime": _milliseconds(window.first - asked.span),
                     "endTime": _milliseconds(window.last - asked.span),
-                    "limit": _ROWS,
+                    "limit": self.rows,
                 },
                 functools.partial(parse_klines, span=asked.span, now=asked.now),
                 cost=_WEIGHT,
             )
-            for window in Grid.of(max(asked.start, _OPENED), asked.end, asked.span, now=asked.now).windows(_ROWS)
+            for window in grid.windows(self.rows)
         ]
         closes = join_pages(pages, asked.asset, asked.start, asked.end)
         return in_dollars(closes, usdt.fetch("USDT", asked.start, asked.end, step=step)) if len(closes) else closes
@@ -220,6 +223,11 @@ class BinanceSource(VenueSource):
             table["price"] *= _last_usdt(self._usdt)
         return table
 
+    def earliest(self, step: str) -> pd.Timestamp:
+        """Return the first time of which there may be a sample, also of USDT in dollars."""
+        own = super().earliest(step)
+        return max(own, self._usdt.earliest(step)) if isinstance(self._usdt, MeteredSource) else own
+
     def close(self) -> None:
         """Close all connections, those of the source of USDT too."""
         super().close()
@@ -228,8 +236,7 @@ class BinanceSource(VenueSource):
 
     def _last_price(self, asset: str) -> LastPrice:
         """Return a price in USDT."""
-        self._reference(asset)
-        symbol = pair_of(PAIRS, asset, "binance")
+        symbol = self._pair(asset)
         price = self.client.get(
             "api/v3/ticker/price",
             {"symbol": symbol},
@@ -237,6 +244,10 @@ class BinanceSource(VenueSource):
             cost=_WEIGHT,
         )
         return LastPrice(price=price, time=self._now(), stamped_by="receipt")
+
+    def _pair(self, asset: str) -> str:
+        self._reference(asset)
+        return pair_of(PAIRS, asset, "binance")
 
     def _reference(self, asset: str) -> PriceSource:
         if self._usdt is None:

@@ -31,8 +31,6 @@ PRODUCTS: Mapping[str, str] = {
 }
 """The product by asset. There is no USDC-USD: inside Coinbase one is the other."""
 
-_OPENED = pd.Timestamp("2015-01-01", tz="UTC")
-_CANDLES = 300
 _LIMITS = HostLimits(calls_per_minute=300, burst=5)
 """Half of the about 10 a second of an address."""
 
@@ -118,6 +116,8 @@ class CoinbaseSource(VenueSource):
     """
 
     name = "coinbase"
+    rows = 300
+    opened = pd.Timestamp("2015-01-01", tz="UTC")
 
     def __init__(
         self,
@@ -136,7 +136,8 @@ class CoinbaseSource(VenueSource):
         One call for each 300 bars since 2015. A bar without trades is not there.
         """
         asked = self._question(asset, start, end, step)
-        product = pair_of(PRODUCTS, asked.asset, self.name)
+        product = self._pair(asked.asset)
+        grid = Grid.of(max(asked.start, self.opened), asked.end, asked.span, now=asked.now)
         pages = [
             self.client.get(
                 f"products/{product}/candles",
@@ -147,14 +148,15 @@ class CoinbaseSource(VenueSource):
                 },
                 functools.partial(parse_candles, span=asked.span, now=asked.now),
             )
-            for window in Grid.of(max(asked.start, _OPENED), asked.end, asked.span, now=asked.now).windows(
-                _CANDLES
-            )
+            for window in grid.windows(self.rows)
         ]
         return join_pages(pages, asked.asset, asked.start, asked.end)
 
     def _last_price(self, asset: str) -> LastPrice:
-        return self.client.get(f"products/{pair_of(PRODUCTS, asset, self.name)}/ticker", None, parse_ticker)
+        return self.client.get(f"products/{self._pair(asset)}/ticker", None, parse_ticker)
+
+    def _pair(self, asset: str) -> str:
+        return pair_of(PRODUCTS, asset, self.name)
 
 
 def _seconds(time: pd.Timestamp) -> int:

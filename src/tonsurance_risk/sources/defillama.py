@@ -27,7 +27,6 @@ from tonsurance_risk.sources.rate_limit import HostLimits
 from tonsurance_risk.sources.samples import Grid, join_pages, samples, stamps
 from tonsurance_risk.sources.venue import LastPrice, VenueSource
 
-_POINTS = 500
 _LIMITS = HostLimits(calls_per_minute=60)
 """None is documented."""
 LEAST_CONFIDENCE = 0.5
@@ -293,6 +292,8 @@ class DefiLlamaSource(VenueSource):
     """
 
     name = "coingecko via defillama"
+    rows = 500
+    opened = pd.Timestamp("2013-04-28", tz="UTC")  # the first day of CoinGecko
 
     def __init__(
         self,
@@ -304,6 +305,7 @@ class DefiLlamaSource(VenueSource):
         options = {"limits": _LIMITS, **(http or {})}
         super().__init__(base_url or "https://coins.llama.fi", limits=_LIMITS, clock=clock, http=options)
         self._stablecoins = HttpClient(base_url or "https://stablecoins.llama.fi", **options)
+        self._firsts: dict[str, pd.Timestamp] = {}
         self._chains = HttpClient(base_url or "https://api.llama.fi", **options)
 
     def close(self) -> None:
@@ -321,13 +323,11 @@ class DefiLlamaSource(VenueSource):
         One call for the first price of all, and one for each 500 samples.
         """
         asked = self._question(asset, start, end, step)
-        coin = _coin_of(asked.asset)
-        first = self.client.get(f"prices/first/{coin}", None, functools.partial(parse_first, coin=coin))
-        if first is None:
-            raise _not_carried(asked.asset, coin)
+        coin = self._pair(asked.asset)
+        first = self._first(asked.asset, coin)
         pages = []
         grid = Grid.of(max(asked.start, first), asked.end, asked.span, now=asked.now)
-        for window in grid.windows(_POINTS):
+        for window in grid.windows(self.rows):
             question: dict[str, str | int | float] = {
                 "start": int(window.first.timestamp()),
                 "span": len(window),
@@ -338,6 +338,18 @@ class DefiLlamaSource(VenueSource):
             if points is not None:
                 pages.append(on_grid(points, _NEAR[step], asked.span, now=asked.now))
         return join_pages(pages, asked.asset, asked.start, asked.end)
+
+    def _pair(self, asset: str) -> str:
+        return _coin_of(asset)
+
+    def _first(self, asset: str, coin: str) -> pd.Timestamp:
+        """Return the time of the first price, asked for once."""
+        if coin not in self._firsts:
+            first = self.client.get(f"prices/first/{coin}", None, functools.partial(parse_first, coin=coin))
+            if first is None:
+                raise _not_carried(asset, coin)
+            self._firsts[coin] = first
+        return self._firsts[coin]
 
     def _last_price(self, asset: str) -> LastPrice:
         coin = _coin_of(asset)

@@ -29,6 +29,7 @@ from tonsurance_risk.sources.answers import decimal_text, listed, mapped, shown,
 from tonsurance_risk.sources.json_body import parse_json
 from tonsurance_risk.sources.rate_limit import HostLimits
 from tonsurance_risk.sources.samples import Grid, join_pages, samples, stamps
+from tonsurance_risk.sources.steps import step_span
 from tonsurance_risk.sources.venue import LastPrice, VenueSource, last_price_table, pair_of
 
 PAIRS: Mapping[str, str] = {
@@ -205,6 +206,7 @@ class KrakenSource(VenueSource):
     """
 
     name = "kraken"
+    rows = ROWS - 2  # one is running, and one may end while the question is under way
 
     def __init__(
         self,
@@ -228,9 +230,8 @@ class KrakenSource(VenueSource):
         One call.
         """
         asked = self._question(asset, start, end, step)
-        pair = pair_of(PAIRS, asked.asset, self.name)
-        # Of the rows one is running, and one may end while the question is under way.
-        begins = asked.now.floor(asked.span) - (ROWS - 2) * asked.span
+        pair = self._pair(asked.asset)
+        begins = asked.now.floor(asked.span) - self.rows * asked.span
         if asked.start < asked.end <= begins:
             raise HistoryLimitError(
                 f"kraken has the last {ROWS} bars of {step}, since {iso(begins)}; {asked.asset} was asked for "
@@ -252,6 +253,11 @@ class KrakenSource(VenueSource):
         history_start = begins if asked.start < begins else None
         return join_pages(pages, asked.asset, asked.start, asked.end, history_start=history_start)
 
+    def earliest(self, step: str) -> pd.Timestamp:
+        """Return the first time of which there is a sample now."""
+        span = step_span(step, self.name)
+        return self._now().floor(span) - self.rows * span
+
     def last_prices(self, assets: Iterable[str]) -> pd.DataFrame:
         """Return the last trade of assets, stamped with the receipt; see `VenueSource.last_prices`.
 
@@ -264,11 +270,14 @@ class KrakenSource(VenueSource):
             return last_price_table(self._tickers(wanted), {})
         return super().last_prices(wanted)
 
+    def _pair(self, asset: str) -> str:
+        return pair_of(PAIRS, asset, self.name)
+
     def _last_price(self, asset: str) -> LastPrice:
         return self._tickers([asset])[asset]
 
     def _tickers(self, assets: list[str]) -> dict[str, LastPrice]:
-        pairs = [pair_of(PAIRS, asset, self.name) for asset in assets]
+        pairs = [self._pair(asset) for asset in assets]
         if not pairs:
             return {}  # without a pair Kraken answers with all of them
         parse = functools.partial(parse_ticker, pairs=pairs, now=self._now())

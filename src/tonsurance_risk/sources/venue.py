@@ -51,7 +51,7 @@ class Question:
 
 
 class VenueSource:
-    """A client of one host, a clock, and last prices one by one; to build on.
+    """A client of one host, a clock, and what a `MeteredSource` says of itself; to build on.
 
     Parameters
     ----------
@@ -65,9 +65,25 @@ class VenueSource:
         Tells the time; the machine's when not given.
     http : mapping, optional
         Options of the `HttpClient`: transport, clock, sleep, timeout, ...
+
+    Attributes
+    ----------
+    name : str
+        Of the source.
+    rows : int
+        How many bars one call gives.
+    opened : Timestamp
+        There are no prices before.
+    client : HttpClient
+        Counts calls.
+    calls_per_minute : float
+        That are made at most.
     """
 
     name: str
+    rows: int
+    opened: pd.Timestamp
+    monthly_credits: int | None = None
 
     def __init__(
         self,
@@ -78,11 +94,37 @@ class VenueSource:
         clock: Clock | None = None,
         http: Mapping[str, Any] | None = None,
     ) -> None:
-        self.client = HttpClient(base_url, **{"limits": limits, "explain": explain, **(http or {})})
+        options: dict[str, Any] = {"limits": limits, "explain": explain, **(http or {})}
+        self.client = HttpClient(base_url, **options)
+        self.calls_per_minute: float = options["limits"].calls_per_minute
         self._clock = clock or SystemClock()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.client!r})"
+
+    @property
+    def calls(self) -> int:
+        """Attempts that were sent."""
+        return self.client.calls
+
+    def longest_window(self, step: str) -> timedelta:
+        """Return how much one call gives."""
+        return self.rows * step_span(step, self.name)
+
+    def earliest(self, step: str) -> pd.Timestamp:
+        """Return the first time of which there may be a sample."""
+        step_span(step, self.name)
+        return self.opened
+
+    def check_ids(self, assets: Iterable[str]) -> dict[str, UnknownAssetError]:
+        """Return the assets of which no pair is known, each with its error; without a call."""
+        problems = {}
+        for asset in map(canonical, assets):
+            try:
+                self._pair(asset)
+            except UnknownAssetError as error:
+                problems[asset] = error
+        return problems
 
     def last_prices(self, assets: Iterable[str]) -> pd.DataFrame:
         """Return the newest price of assets.
@@ -127,6 +169,10 @@ class VenueSource:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _pair(self, asset: str) -> str:
+        """Return the name by which the host is asked; an `UnknownAssetError` where there is none."""
+        raise NotImplementedError
 
     def _last_price(self, asset: str) -> LastPrice:
         raise NotImplementedError
