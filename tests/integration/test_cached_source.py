@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pandas as pd
 import pytest
 
 from servers import faults
 from servers.exchanges import HOUR, NOW, World, exchanges
-from tonsurance_risk.errors import SourceUnavailableError
+from tonsurance_risk.errors import HistoryLimitError, SourceUnavailableError
 from tonsurance_risk.runner.prices import other_prices
 from tonsurance_risk.sources import CachedSource, CoinbaseSource, KrakenSource
 from tonsurance_risk.sources.detail import DETAIL
@@ -49,13 +49,15 @@ def test_only_what_is_missing_is_fetched(store):
         cached.fetch("DAI", NOW - timedelta(days=20), NOW - timedelta(days=10))
         server.seen.clear()
         prices = cached.fetch("DAI", NOW - timedelta(days=30), NOW)
-        asked = [(int(request.query["start"]), int(request.query["end"])) for request in server.seen]
+        asked = [
+            [datetime.fromisoformat(request.query[name]) for name in ("start", "end")] for request in server.seen
+        ]
         direct = source.fetch("DAI", NOW - timedelta(days=30), NOW)
 
     pd.testing.assert_series_equal(direct, prices, check_freq=False)
     assert 2 == len(asked)
-    assert 10 * 24 == (asked[0][1] - asked[0][0]) // HOUR + 1
-    assert 10 * 24 == (asked[1][1] - asked[1][0]) // HOUR + 1
+    assert 10 * 24 == (asked[0][1] - asked[0][0]) // timedelta(hours=1) + 1
+    assert 10 * 24 == (asked[1][1] - asked[1][0]) // timedelta(hours=1) + 1
 
 
 @pytest.mark.fault("F046")
@@ -104,6 +106,13 @@ def test_a_venue_with_a_short_history_grows_a_longer_one(store):
         assert 1301 == len(prices)
         assert prices.attrs[DETAIL].history_start is None
         assert 718 + 1 >= len(source.fetch("USDT", start, NOW + timedelta(hours=600)))
+
+        # And asked for more than was ever there: what is held, and since when.
+        prices = cached.fetch("USDT", start - timedelta(days=90), NOW + timedelta(hours=600))
+        assert 1301 == len(prices)
+        assert start == prices.attrs[DETAIL].history_start
+        with pytest.raises(HistoryLimitError):
+            cached.fetch("USDT", start - timedelta(days=90), start - timedelta(days=80))
 
 
 def test_a_source_that_is_down_is_needed_for_what_is_missing_alone(store):

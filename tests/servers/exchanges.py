@@ -139,7 +139,8 @@ class Exchanges:
     def _candles(self, query: dict[str, str], product: str) -> Behaviour:
         if product not in COINBASE:
             return plain(b'{"message":"NotFound"}', 404)
-        span, low, high = int(query["granularity"]), int(query["start"]), int(query["end"])
+        span = int(query["granularity"])
+        low, high = (int(datetime.fromisoformat(query[name]).timestamp()) for name in ("start", "end"))
         if (high - low) // span + 1 > 300:
             return plain(b'{"message":"granularity too small for the requested time range"}', 400)
         opens = self._opens(low - 2 * span, high, span)  # some precede the start, as documented

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
+import numpy as np
 import pandas as pd
 
 from tonsurance_risk.assets import canonical
+from tonsurance_risk.errors import HistoryLimitError
 from tonsurance_risk.model import as_utc, text
 from tonsurance_risk.ports import Clock, PriceSource, PriceStore, SystemClock
 from tonsurance_risk.sources.detail import DETAIL, FetchDetail, joined
@@ -17,6 +18,7 @@ from tonsurance_risk.sources.steps import step_span
 
 _APART = 24
 """Holes with fewer held samples between them are asked for together: a call more costs more than so many rows."""
+_INSTANT = timedelta(microseconds=1)
 _STILL_TO_COME = timedelta(days=1)
 """A sample that was not there so long after its time is not asked for again by this object."""
 
@@ -58,7 +60,7 @@ class CachedSource:
         self._source = source
         self._store = store
         self._clock = clock or SystemClock()
-        self._not_there: set[tuple[str, str, pd.Timestamp]] = set()
+        self._not_there: dict[tuple[str, str], pd.DatetimeIndex] = {}
 
     @property
     def name(self) -> str:
@@ -74,44 +76,50 @@ class CachedSource:
         Raises
         ------
         RiskError
-            Of the source, if something is missing and it does not give it; of the store.
+            Of the source, if something is missing and it does not give it; of the store. Where the source does not
+            reach back so far, what is held is returned, and the ``history_start`` of its `FetchDetail` is the
+            first of it; only with nothing held is that a `HistoryLimitError`.
         """
         span = step_span(step, self.name)
         first, last = as_utc(start, "start"), as_utc(end, "end")
         asset = canonical(text(asset, "asset"))
         now = as_utc(self._clock.now())
-        grid = Grid.of(first, last, span, now=now)
-        details: list[FetchDetail] = []
-        for low, high in list(self._holes(asset, step, grid, first, last)):
-            prices = self._source.fetch(asset, low, high, step=step)
+        stamps = Grid.of(first, last, span, now=now).stamps()
+        key = (asset, step)
+        not_there = self._not_there.get(key, stamps[:0])
+        details, limit = [], None
+        for low, high in _runs(self._missing(asset, step, stamps, span).difference(not_there), span):
+            try:
+                prices = self._source.fetch(asset, max(first, low), min(last, high), step=step)
+            except HistoryLimitError as error:
+                limit = error
+                continue
             self._store.save_prices(prices, source=self.name, step=step)
             details.append(prices.attrs.get(DETAIL, FetchDetail()))
-        held = self._held(asset, first, last, step)
-        stamps = set(pd.DatetimeIndex(held.index).ceil(span))
-        self._not_there.update(
-            (asset, step, stamp)
-            for stamp in grid.stamps()
-            if stamp not in stamps and stamp <= now - _STILL_TO_COME
-        )
+            missing = self._missing(asset, step, stamps[(stamps > low) & (stamps < high)], span)
+            not_there = not_there.union(missing[missing <= now - _STILL_TO_COME])
+        self._not_there[key] = not_there
+        held = self._held(asset, step, first, last)
+        if limit is not None:
+            if held.empty:
+                raise limit
+            details.append(FetchDetail(history_start=held.index[0]))
         held.attrs[DETAIL] = joined(details)
         return held
 
-    def _held(self, asset: str, start: pd.Timestamp, end: pd.Timestamp, step: str) -> pd.Series:
-        frame = self._store.load_prices([asset], start, end, step=step, source=self.name)
-        return frame[asset].dropna()
+    def _held(self, asset: str, step: str, start: pd.Timestamp, end: pd.Timestamp) -> pd.Series:
+        return self._store.load_prices([asset], start, end, step=step, source=self.name)[asset].dropna()
 
-    def _holes(
-        self, asset: str, step: str, grid: Grid, start: pd.Timestamp, end: pd.Timestamp
-    ) -> Iterator[tuple[pd.Timestamp, pd.Timestamp]]:
-        """Yield the intervals that the store has no samples of, oldest first."""
-        held = set(pd.DatetimeIndex(self._held(asset, start, end, step).index).ceil(grid.span))
-        missing = [
-            stamp for stamp in grid.stamps() if stamp not in held and (asset, step, stamp) not in self._not_there
-        ]
-        instant = timedelta(microseconds=1)
-        ends = [(one, other) for one, other in itertools.pairwise(missing) if other - one > _APART * grid.span]
-        for low, high in zip(
-            [*missing[:1], *(other for _, other in ends)], [*(one for one, _ in ends), *missing[-1:]], strict=True
-        ):
-            # The bar of a stamp is (stamp - span, stamp].
-            yield max(start, low - grid.span + instant), min(end, high + instant)
+    def _missing(self, asset: str, step: str, stamps: pd.DatetimeIndex, span: timedelta) -> pd.DatetimeIndex:
+        """Return the stamps in whose bars, (stamp - span, stamp], the store has no sample."""
+        if not len(stamps):
+            return stamps
+        held = self._held(asset, step, stamps[0] - span + _INSTANT, stamps[-1] + _INSTANT)
+        return stamps.difference(pd.DatetimeIndex(held.index).ceil(span))
+
+
+def _runs(missing: pd.DatetimeIndex, span: timedelta) -> Iterator[tuple[pd.Timestamp, pd.Timestamp]]:
+    """Yield the intervals of the bars that are missing, oldest first."""
+    breaks = np.flatnonzero(np.diff(missing.asi8) > _APART * (span // _INSTANT)) + 1
+    for run in np.split(np.arange(len(missing)), breaks) if len(missing) else []:
+        yield missing[run[0]] - span + _INSTANT, missing[run[-1]] + _INSTANT

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from tonsurance_risk.errors import PayloadError
+from tonsurance_risk.model import iso
 from tonsurance_risk.ports import Clock
 from tonsurance_risk.sources.answers import decimal_text, listed, mapped, number, shown, whole_number
 from tonsurance_risk.sources.json_body import parse_json
@@ -143,8 +144,8 @@ class CoinbaseSource(VenueSource):
                 f"products/{product}/candles",
                 {
                     "granularity": int(asked.span.total_seconds()),
-                    "start": _seconds(window.first - asked.span),
-                    "end": _seconds(window.last - asked.span),
+                    "start": iso(window.first - asked.span),
+                    "end": iso(window.last - asked.span),
                 },
                 functools.partial(parse_candles, span=asked.span, now=asked.now),
             )
@@ -157,7 +158,3 @@ class CoinbaseSource(VenueSource):
 
     def _pair(self, asset: str) -> str:
         return pair_of(PRODUCTS, asset, self.name)
-
-
-def _seconds(time: pd.Timestamp) -> int:
-    return int(time.timestamp())

@@ -7,6 +7,7 @@ says so. Facts: GitHub ``DefiLlama/api-docs`` (2026-07) and ``DefiLlama/peggedas
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -305,6 +306,7 @@ class DefiLlamaSource(VenueSource):
         options = {"limits": _LIMITS, **(http or {})}
         super().__init__(base_url or "https://coins.llama.fi", limits=_LIMITS, clock=clock, http=options)
         self._stablecoins = HttpClient(base_url or "https://stablecoins.llama.fi", **options)
+        self._asking_first = threading.Lock()
         self._firsts: dict[str, pd.Timestamp] = {}
         self._chains = HttpClient(base_url or "https://api.llama.fi", **options)
 
@@ -344,11 +346,12 @@ class DefiLlamaSource(VenueSource):
 
     def _first(self, asset: str, coin: str) -> pd.Timestamp:
         """Return the time of the first price, asked for once."""
-        if coin not in self._firsts:
-            first = self.client.get(f"prices/first/{coin}", None, functools.partial(parse_first, coin=coin))
-            if first is None:
-                raise _not_carried(asset, coin)
-            self._firsts[coin] = first
+        with self._asking_first:
+            if coin not in self._firsts:
+                first = self.client.get(f"prices/first/{coin}", None, functools.partial(parse_first, coin=coin))
+                if first is None:
+                    raise _not_carried(asset, coin)
+                self._firsts[coin] = first
         return self._firsts[coin]
 
     def _last_price(self, asset: str) -> LastPrice:

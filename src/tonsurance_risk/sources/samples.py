@@ -62,7 +62,7 @@ class Grid:
 
     def stamps(self) -> pd.DatetimeIndex:
         """Return all stamps."""
-        return pd.date_range(self.first, periods=len(self), freq=self.span)
+        return pd.date_range(self.first, periods=len(self), freq=self.span, unit="us")
 
     def __len__(self) -> int:
         return max(0, (self.last - self.first) // self.span + 1)
