@@ -92,19 +92,13 @@ def parse_market_chart(body: bytes) -> MarketChart:
         raise _no_success(document, body, "prices")
     times, prices = _columns(document["prices"], "prices")
     volume_times, volumes = _columns(document.get("total_volumes", []), "total_volumes")
-    rejects = []
     usable = prices > 0.0
-    for place in np.flatnonzero(~usable):
-        null = bool(np.isnan(prices[place]))
-        rejects.append(
-            Reject(
-                time=_stamp(times[place]),
-                reason="null_price" if null else "not_positive",
-                raw="null" if null else repr(float(prices[place])),
-            )
-        )
+    bad = [
+        (time, *(("null_price", "null") if price != price else ("not_positive", repr(price))))
+        for time, price in zip(times[~usable].tolist(), prices[~usable].tolist(), strict=True)
+    ]
     times, prices, doubled = _last_of_each(times[usable], prices[usable])
-    rejects += [Reject(time=_stamp(time), reason="doubled_stamp", raw=repr(price)) for time, price in doubled]
+    bad += [(time, "doubled_stamp", repr(price)) for time, price in doubled]
     volume_times, volumes, _ = _last_of_each(volume_times, volumes)
     common, in_prices, in_volumes = np.intersect1d(times, volume_times, assume_unique=True, return_indices=True)
     matched = np.full(len(times), np.nan)
@@ -113,8 +107,16 @@ def parse_market_chart(body: bytes) -> MarketChart:
         times=times,
         prices=prices,
         volumes=matched,
-        rejects=tuple(sorted(rejects, key=lambda reject: reject.time)),
+        rejects=_rejects(bad),
         unmatched=len(times) + len(volume_times) - 2 * len(common) if len(volume_times) else 0,
+    )
+
+
+def _rejects(bad: list[tuple[int, str, str]]) -> tuple[Reject, ...]:
+    bad.sort(key=lambda row: row[0])
+    times = pd.to_datetime([row[0] for row in bad], unit="ms", utc=True)
+    return tuple(
+        Reject(time=time, reason=reason, raw=raw) for time, (_, reason, raw) in zip(times, bad, strict=True)
     )
 
 
@@ -363,10 +365,6 @@ def _no_success(document: Any, body: bytes, wanted: str) -> RiskError:
     if found is not None:
         return _error(*found, 200, "?")
     return PayloadError(f"the answer has no {wanted}: {excerpt(body)}", required=wanted)
-
-
-def _stamp(milliseconds: Any) -> pd.Timestamp:
-    return pd.Timestamp(int(milliseconds), unit="ms", tz="UTC")
 
 
 def _kind(value: Any) -> str:
