@@ -10,6 +10,7 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -55,7 +56,7 @@ from tonsurance_risk.runner.detection import (
     prices_from_source,
     prices_from_store,
 )
-from tonsurance_risk.sources import CsvSource, SampleSource
+from tonsurance_risk.sources import SampleSource, open_source, source_names
 from tonsurance_risk.storage import open_store
 from tonsurance_risk.version import __version__
 
@@ -68,6 +69,11 @@ app = typer.Typer(
     help="Risk of stablecoin depeg cover.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
 )
 
+
+_SOURCES = (
+    "sample (a simulated market), csv:FOLDER, coingecko[:TIER], binance[:SOURCE OF USDT], kraken, coinbase, "
+    "defillama, or one of an installed plug-in."
+)
 
 app.add_typer(cli_db.app, name="db")
 app.add_typer(cli_scenarios.app, name="scenarios")
@@ -110,7 +116,7 @@ def daily(
     ] = "sqlite:///tonsurance_risk.db",
     source: Annotated[
         str,
-        typer.Option(help="Where prices come from: sample (a simulated market), coingecko[:TIER] or csv:FOLDER."),
+        typer.Option(help=f"Where prices come from. {_SOURCES}"),
     ] = "sample",
     interval: Annotated[Interval, typer.Option(help="Step of the price samples.")] = Interval.HOUR,
     vault: Annotated[
@@ -131,7 +137,7 @@ def daily(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> int:
     """Fetch prices, assess the vault and write the risk report of one date."""
-    prices = _source(source)
+    prices = open_source(source)
     instant = _as_of(as_of, prices, SystemClock())
     book = sample_vault() if vault is None else read_vault(vault)
     with open_store(db) as store, _progress() as bar:
@@ -160,15 +166,13 @@ def backfill(
     db: Annotated[
         str, typer.Option(help="URL of the store: sqlite:///FILE or postgresql+psycopg://....")
     ] = "sqlite:///tonsurance_risk.db",
-    source: Annotated[
-        str, typer.Option(help="coingecko[:TIER], sample or csv:FOLDER; the tier by the key that is set.")
-    ] = "coingecko",
+    source: Annotated[str, typer.Option(help=f"{_SOURCES} The tier by the key that is set.")] = "coingecko",
     interval: Annotated[Interval, typer.Option(help="Step of the price samples.")] = Interval.HOUR,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, ask for nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan or the result as JSON.")] = False,
 ) -> int:
     """Fetch the prices of years that the store lacks; go on where an earlier run ended."""
-    prices = _source(source)
+    prices = open_source(source)
     start = _instant(start_date, "--start-date")
     wanted = None if assets is None else _symbols(assets)
     now = SystemClock().now()
@@ -200,7 +204,7 @@ _Place = Annotated[
     str | None,
     typer.Argument(
         metavar="SOURCE",
-        help="sample, coingecko[:TIER], a folder of prices, or a file ASSET_1h.csv or ASSET_1d.csv.",
+        help=f"A folder of prices, a file ASSET_1h.csv or ASSET_1d.csv, or a source. {_SOURCES}",
     ),
 ]
 _PlaceOrName = Annotated[
@@ -317,8 +321,9 @@ def _stored_name(source: str) -> str:
     """Return the name under which a source's prices are stored; a name that is no source is one already."""
     if source.startswith("coingecko:"):
         return "coingecko"
-    if source == "sample" or (source.startswith("csv:") and Path(source.removeprefix("csv:")).is_dir()):
-        return _source(source).name
+    if source.partition(":")[0] in source_names():
+        with suppress(SettingsError):
+            return open_source(source).name
     return source
 
 
@@ -344,9 +349,7 @@ def _gathered(
         name = f"csv:{name}"
     if not name.startswith("csv:") and (name.endswith(".csv") or Path(name).is_file()):
         return prices_from_file(name, interval and interval.value, assets)
-    return prices_from_source(
-        _source(name, "SOURCE must be sample, coingecko[:TIER], csv:FOLDER or a CSV file"), step, assets
-    )
+    return prices_from_source(open_source(name), step, assets)
 
 
 def _symbols(given: str) -> list[str]:
@@ -362,19 +365,6 @@ def _duration(given: str, option: str) -> timedelta:
         raise SettingsError(f"{option} must be a duration such as 30m, 1h or 2d, found {given!r}", observed=given)
     unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[found[2]]
     return timedelta(**{unit: float(found[1])})
-
-
-def _source(name: str, accepted: str = "--source must be sample, coingecko[:TIER] or csv:FOLDER") -> PriceSource:
-    if name == "sample":
-        return SampleSource()
-    kind, _, place = name.partition(":")
-    if kind == "coingecko":
-        from tonsurance_risk.sources.coingecko import source_from_environment
-
-        return source_from_environment(place or None)
-    if kind == "csv" and place:
-        return CsvSource(place)
-    raise SettingsError(f"{accepted}, found {name!r}", observed=name)
 
 
 def _as_of(given: str | None, source: PriceSource, clock: Clock) -> datetime:
