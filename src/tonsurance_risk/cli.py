@@ -7,6 +7,7 @@ the lock.
 from __future__ import annotations
 
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -28,11 +29,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from tonsurance_risk import cli_db, cli_scenarios
+from tonsurance_risk import cli_db, cli_runs, cli_scenarios
 from tonsurance_risk.core.simulation import MOST_SIMULATIONS
 from tonsurance_risk.core.windows import LONGEST_WINDOW
 from tonsurance_risk.errors import LockHeldError, RiskError, SettingsError, UnknownAssetError
-from tonsurance_risk.inputs import read_vault, sample_vault
 from tonsurance_risk.model import MOST_SEED
 from tonsurance_risk.ports import Clock, PriceSource, SystemClock
 from tonsurance_risk.reporting.correlations import print_correlations, save_correlations
@@ -77,6 +77,8 @@ _SOURCES = (
 
 app.add_typer(cli_db.app, name="db")
 app.add_typer(cli_scenarios.app, name="scenarios")
+for _command in (cli_runs.weekly, cli_runs.run, cli_runs.schedule, cli_runs.status):
+    app.command()(_command)
 
 
 class Interval(StrEnum):
@@ -111,14 +113,12 @@ def _root(
 
 @app.command()
 def daily(
-    db: Annotated[
-        str, typer.Option(help="URL of the store: sqlite:///FILE, postgresql+psycopg://..., or memory://.")
-    ] = "sqlite:///tonsurance_risk.db",
+    config: cli_runs.Config = None,
+    db: cli_runs.Db = None,
     source: Annotated[
-        str,
-        typer.Option(help=f"Where prices come from. {_SOURCES}"),
-    ] = "sample",
-    interval: Annotated[Interval, typer.Option(help="Step of the price samples.")] = Interval.HOUR,
+        str | None, typer.Option(help=f"Where prices come from.  [default: sample] {_SOURCES}")
+    ] = None,
+    interval: Annotated[Interval | None, typer.Option(help="Step of the price samples.  [default: 1h]")] = None,
     vault: Annotated[
         Path | None, typer.Option(help="Vault file, JSON; the built-in sample vault when not given.")
     ] = None,
@@ -126,8 +126,10 @@ def daily(
         str | None,
         typer.Option(help="Logical date (00:00 UTC of it) or full instant; today, for sample its last day."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("reports"),
-    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of the simulation.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for the report.  [default: reports]")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=MOST_SEED, help="Seed of the simulation.  [default: 0]")
+    ] = None,
     n: Annotated[
         int | None,
         typer.Option(
@@ -135,24 +137,31 @@ def daily(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    log_json: cli_runs.LogJson = False,
 ) -> int:
     """Fetch prices, assess the vault and write the risk report of one date."""
-    prices = open_source(source)
-    instant = _as_of(as_of, prices, SystemClock())
-    book = sample_vault() if vault is None else read_vault(vault)
-    with open_store(db) as store, _progress() as bar:
+    step = None if interval is None else interval.value
+    given = {"db": db, "source": source, "interval": step, "vault": vault, "out": out, "seed": seed, "n": n}
+    settings = cli_runs.settings_of(config, log_json=log_json, **given)
+    with _progress() as bar:
         task = bar.add_task("starting", total=None)
-        result = run_daily(
-            store,
-            prices,
-            book,
-            as_of=instant,
-            step=interval.value,
-            out=out,
-            seed=seed,
-            n=n,
-            progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
-        )
+
+        def progress(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=total)
+
+        with cli_runs.desk_of(settings, progress) as desk:
+            result = run_daily(
+                desk.store,
+                desk.source,
+                desk.vault,
+                as_of=_as_of(as_of, desk.source, desk.clock),
+                step=desk.step,
+                out=desk.out,
+                seed=desk.seed,
+                n=desk.n,
+                progress=progress,
+            )
+            cli_runs.after_run(settings, desk.store)
     _show(result, as_json=as_json)
     return ATTENTION if result.needs_attention else DONE
 
@@ -448,5 +457,10 @@ def _complain(error: Exception, code: int) -> int:
 
 
 def main() -> None:
-    """Entry point of the command `tonsurance-risk`."""
+    """Entry point of the command `tonsurance-risk`; to be terminated is to be interrupted."""
+    signal.signal(signal.SIGTERM, _interrupted)
     sys.exit(run())
+
+
+def _interrupted(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
