@@ -27,7 +27,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from tonsurance_risk import cli_db
+from tonsurance_risk import cli_config, cli_db, cli_serve
 from tonsurance_risk.core.simulation import MOST_SIMULATIONS
 from tonsurance_risk.core.windows import LONGEST_WINDOW
 from tonsurance_risk.errors import LockHeldError, RiskError, SettingsError, UnknownAssetError
@@ -69,7 +69,9 @@ app = typer.Typer(
 )
 
 
+app.add_typer(cli_config.app, name="config")
 app.add_typer(cli_db.app, name="db")
+app.command()(cli_serve.serve)
 
 
 class Interval(StrEnum):
