@@ -29,7 +29,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from tonsurance_risk import cli_db, cli_runs, cli_scenarios
+from tonsurance_risk import cli_config, cli_db, cli_runs, cli_scenarios, cli_serve
 from tonsurance_risk.core.simulation import MOST_SIMULATIONS
 from tonsurance_risk.core.windows import LONGEST_WINDOW
 from tonsurance_risk.errors import LockHeldError, RiskError, SettingsError, UnknownAssetError
@@ -75,9 +75,9 @@ _SOURCES = (
     "defillama, or one of an installed plug-in."
 )
 
-app.add_typer(cli_db.app, name="db")
-app.add_typer(cli_scenarios.app, name="scenarios")
-for _command in (cli_runs.weekly, cli_runs.run, cli_runs.schedule, cli_runs.status):
+for _name, _group in {"config": cli_config, "db": cli_db, "scenarios": cli_scenarios}.items():
+    app.add_typer(_group.app, name=_name)
+for _command in (cli_runs.weekly, cli_runs.run, cli_runs.schedule, cli_runs.status, cli_serve.serve):
     app.command()(_command)
 
 

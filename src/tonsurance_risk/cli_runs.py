@@ -247,7 +247,7 @@ def _serve_schedule(tick: Any, stop: threading.Event) -> None:
         from apscheduler.triggers.cron import CronTrigger
     except ImportError as error:
         raise SettingsError(
-            "schedule needs APScheduler: pip install 'tonsurance-risk[schedule]', or run schedule --once by a timer"
+            "schedule needs APScheduler: pip install 'tonsurance-risk[schedule]'; schedule --once does not"
         ) from error
     scheduler = BlockingScheduler(
         timezone=UTC, job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1}

@@ -151,8 +151,6 @@ class TestPagerDuty:
             },
         }
 
-    @pytest.mark.fault("F107")
-    @pytest.mark.fault("F114")
     def test_a_resolve_has_the_key_of_its_trigger(self) -> None:
         """It needs no alert that is open: the receiver drops it then."""
         with receiving(ACCEPTED) as inbox:

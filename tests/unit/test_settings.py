@@ -232,7 +232,6 @@ def test_errors_name_the_variable(tmp_path) -> None:
     )
 
 
-@pytest.mark.fault("F134")
 @pytest.mark.parametrize(
     ("text", "place"),
     [
