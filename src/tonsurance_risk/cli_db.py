@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -111,7 +112,8 @@ def opened(db: str, *, migrate: bool = False, may_be_new: bool = False) -> SqlSt
     if db == "memory://":
         raise SettingsError("--db memory:// is gone when the command ends; name a database")
     file = Path(db.removeprefix("sqlite:///"))
-    if not may_be_new and db.startswith("sqlite:///") and not file.exists():
+    # Not Path.exists, which raises where a name is too long.
+    if not may_be_new and db.startswith("sqlite:///") and not os.path.exists(file):  # noqa: PTH110
         # Opening it would make an empty one.
         raise SettingsError(f"--db: there is no database {str(file)!r}", observed=str(file))
     return SqlStore(open_database(db, migrate=migrate))

@@ -99,7 +99,8 @@ class TestBackup:
         assert run(["db", "check", "--db", url]) in (0, 1)
         missing = f"sqlite:///{tmp_path / 'missing.db'}"
         for command in (["info"], ["check"], ["backup", "x.db"], ["archive", "x"]):
-            assert run(["db", *command, "--db", missing]) == 3
+            for url_of_nothing in (missing, f"sqlite:///{'n' * 300}"):
+                assert run(["db", *command, "--db", url_of_nothing]) == 3
         assert run(["db", "info", "--db", "memory://"]) == 3
         assert run(["db", "archive", str(tmp_path), "--db", url, "--before", "soon"]) == 3
 

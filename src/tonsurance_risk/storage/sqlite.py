@@ -172,9 +172,13 @@ def _lock_holders(path: Path) -> list[str]:
 
 
 def _refuse_unusable_place(path: Path) -> None:
-    if path.is_dir():
+    try:
+        is_folder, has_folder = path.is_dir(), path.parent.is_dir()
+    except OSError as error:  # a name too long, for example
+        raise StorageError(f"cannot open the database {path}: {error.strerror}") from error
+    if is_folder:
         raise StorageError(f"cannot open the database {path}: it is a folder, a file is needed")
-    if not path.parent.is_dir():
+    if not has_folder:
         raise StorageError(f"cannot open the database {path}: {path.parent} is not a folder; create it first")
 
 
