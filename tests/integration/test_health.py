@@ -341,6 +341,7 @@ class TestCommand:
 
         assert 0 == process.returncode
         events = [json.loads(line) for line in errors.splitlines()]
+        assert all("exception" not in event for event in events)
         assert [("WARNING", "not ready: there is no database 'risk.db'")] == [
             (event["level"], event["message"]) for event in events
         ]

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from tonsurance_risk.errors import SchemaVersionError, SettingsError
+from tonsurance_risk.errors import RiskError, SchemaVersionError, SettingsError
 from tonsurance_risk.model import as_utc, iso
 from tonsurance_risk.ports import Clock, Store, SystemClock
 from tonsurance_risk.redaction import one_line, redact
@@ -68,7 +68,7 @@ def readiness(open_store: Callable[[], Store], *, now: datetime, max_age: timede
         checks["store:schema"] = _failed(error)
     except Exception as error:
         # Whatever it is, the process is of no use now, and who asks must be told so.
-        _log.warning("not ready: %s", error, exc_info=not isinstance(error, (OSError, ValueError)))
+        _log.warning("not ready: %s", error, exc_info=not isinstance(error, RiskError))
         checks["store:reachable"] = _failed(error)
     found = {check["status"] for check in checks.values()}
     return {
@@ -155,7 +155,7 @@ def health_server(
                 with open_store() as store:
                     text = metrics_text(store, now=watch.now())
             except Exception as error:
-                _log.warning("no metrics: %s", error, exc_info=not isinstance(error, (OSError, ValueError)))
+                _log.warning("no metrics: %s", error, exc_info=not isinstance(error, RiskError))
                 self._answer(503, _failed(error))
                 return
             self._send(200, "text/plain; version=0.0.4; charset=utf-8", text)
