@@ -23,13 +23,14 @@
     ├── StorageError
     │   ├── SchemaVersionError       (RuntimeError)    the database is older or newer than the code
     │   ├── StoreBusyError           (TimeoutError)    another process holds the database
-    │   ├── StoreUnavailableError    (ConnectionError) the database server does not answer
+    │   ├── StoreUnavailableError    (ConnectionError) the database does not answer or takes no writes
     │   ├── StoreCorruptError        (ValueError)      the file is not a sound database
     │   └── LockHeldError            (RuntimeError)    another run holds the lock
     ├── SinkError
     │   ├── AlertRefusedError        (ValueError)      a receiver does not take the alert; again would not help
     │   └── AlertUndeliveredError    (ConnectionError) the receiver did not take it now; see ``retry_after``
-    └── SettingsError                (ValueError)      a setting that cannot be used
+    ├── SettingsError                (ValueError)      a setting that cannot be used
+    └── ClockSuspectError            (RuntimeError)    the clock of the machine cannot be right
 
 The message says what, where and what is accepted; the facts are attributes as well.
 A plainly wrong argument (a level of 95, a negative weight) is a `ValueError` that names the argument.
@@ -156,7 +157,7 @@ class StoreBusyError(StorageError, TimeoutError):
 
 
 class StoreUnavailableError(StorageError, ConnectionError):
-    """The database server does not answer, does not let us in, or takes no writes."""
+    """The database does not answer, does not let us in, or takes no writes."""
 
 
 class StoreCorruptError(StorageError, ValueError):
@@ -181,3 +182,7 @@ class AlertUndeliveredError(SinkError, ConnectionError):
 
 class SettingsError(RiskError, ValueError):
     """A setting cannot be used."""
+
+
+class ClockSuspectError(RiskError, RuntimeError):
+    """The clock of the machine cannot be right."""

@@ -6,7 +6,6 @@ What both set counts in this order: the file, the environment, the command line;
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import time
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -69,26 +68,17 @@ class SourceSettings:
 
 @attrs.frozen(kw_only=True)
 class ScheduleSettings:
-    """When jobs run, and how old things may get.
+    """What the scheduler may use, and how old things may get.
 
     Parameters
     ----------
-    daily_at : time
-        Of the first daily job [UTC].
-    weekly_on : str
-        Day of the weekly jobs.
-    weekly_at : time
-        Of the first weekly job [UTC].
-    retention_days : int
-        Prices that are older are archived.
+    call_budget : int, optional
+        Calls of the source in one go; dates that would need more wait for the next.
     max_success_age_hours : float
-        The last success of the daily job, and the newest price, are too old beyond it.
+        The last report, and the newest price, are too old beyond it.
     """
 
-    daily_at: time = time(2)
-    weekly_on: Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"] = "sunday"
-    weekly_at: time = time(3)
-    retention_days: int = attrs.field(default=730, validator=[ge(1), le(36_500)])
+    call_budget: int | None = attrs.field(default=None, validator=attrs.validators.optional(ge(0)))
     max_success_age_hours: float = attrs.field(default=36.0, validator=[ge(1.0), le(8_760.0)])
 
 
@@ -170,15 +160,12 @@ class AlertSettings:
 
     Parameters
     ----------
-    cool_down_minutes : float
-        An alert that was sent is not sent again sooner.
     allowed_hosts : tuple of str
         Receivers that may be in the own network.
     sinks : tuple
         A table each, ``[[alerts.sinks]]``, whose `kind` says which; the log when none is given.
     """
 
-    cool_down_minutes: float = attrs.field(default=60.0, validator=[ge(0.0), le(10_080.0)])
     allowed_hosts: tuple[str, ...] = ()
     sinks: tuple[SinkSettings, ...] = attrs.field(default=(LogSinkSettings(kind="log"),))
 
@@ -238,6 +225,8 @@ class Settings:
         Vault file; the built-in sample vault when not given.
     out : Path
         Folder for reports.
+    archive : Path, optional
+        Folder for prices older than two years; they stay in the store when not given.
     seed : int
         Of the simulation.
     n : int, optional
@@ -249,6 +238,7 @@ class Settings:
     interval: Literal["1h", "1d"] = "1h"
     vault: Path | None = None
     out: Path = Path("reports")
+    archive: Path | None = None
     seed: int = attrs.field(default=0, validator=[ge(0), le(MOST_SEED)])
     n: int | None = attrs.field(default=None, validator=attrs.validators.optional([ge(1), le(MOST_SIMULATIONS)]))
     store: StoreSettings = StoreSettings()

@@ -97,7 +97,7 @@ def test_core_has_no_effects(path):
         ("orjson", ("sources",)),
         ("cattrs", ("settings_reading.py",)),
         ("prometheus_client", ("runner",)),
-        ("typer", ("cli.py", "cli_config.py", "cli_db.py", "cli_serve.py")),
+        ("typer", ("cli.py", "cli_config.py", "cli_db.py", "cli_runs.py", "cli_scenarios.py", "cli_serve.py")),
         ("rich", ("cli.py", "reporting")),
         ("matplotlib", ("plots.py", "reporting")),
         ("hypothesis", ("testing",)),
@@ -121,8 +121,8 @@ def test_the_order_of_core():
         "tables", "prices", "alignment", "common_mode", "quality", "depeg", "streaming", "detector", "consensus", "returns",
         "psd", "association", "bootstrap", "correlation", "windows", "volatility", "scenarios", "measures", "statistics",
         "contagion", "first_component", "sensitivity", "regimes", "result_checks", "dependence", "payoff", "loss_model",
-        "sampling", "tally", "variance", "intervals", "importance", "execution", "engine", "contributions", "sample",
-        "simulation", "marginal", "stress", "portfolio", "alerts", "comparison", "fingerprint",
+        "sampling", "importance", "tally", "variance", "intervals", "execution", "engine", "contributions", "sample",
+        "simulation", "marginal", "stress", "portfolio", "alerts", "alert_memory", "comparison", "fingerprint",
     ]  # fmt: skip
     modules = {path.stem for path in (PACKAGE / "core").glob("*.py")} - {"__init__"}
     assert set(order) == modules

@@ -79,6 +79,7 @@ class CoinGecko:
     listed: Mapping[str, int] = attrs.field(factory=dict)
     unknown: frozenset[str] = frozenset()
     failing: frozenset[str] = frozenset()
+    corrected: Callable[[str, int, int], dict[str, list[list[float | None]]]] | None = None
     recent: deque[datetime] = attrs.field(factory=deque)
     most_in_a_minute: int = 0
     faults: list[str] = attrs.field(factory=list)
@@ -108,7 +109,7 @@ class CoinGecko:
             low, high = self._interval(request.query)
             if self.history_days is not None and low < self._now() - self.history_days * DAY:
                 return refused(401, 10012, "Your request exceeds the allowed time range.")
-            body = orjson.dumps(self.chart(coin, low, high))
+            body = orjson.dumps((self.corrected or self.chart)(coin, low, high))
         else:
             return plain(b'{"error":"Incorrect path. Please check https://www.coingecko.com/api/"}', 404)
         if self.random.random() < self.probability:
@@ -128,13 +129,12 @@ class CoinGecko:
             stamps = np.arange(-(-low // 300_000) * 300_000, min(high, now) + 1, 300_000)
         else:
             hours = np.arange(low // HOUR * HOUR, high + 1, HOUR)
-            stamps = hours + (unlike(coin, hours) * 240_000).astype(np.int64)
+            stamps = hours + 1 + (unlike(coin, hours) * 240_000).astype(np.int64)
         stamps = stamps[(stamps >= max(low, self.listed.get(coin, 0))) & (stamps <= min(high, now))]
-        points = [[int(t), float(p)] for t, p in zip(stamps, price(coin, stamps), strict=True)]
-        volumes = [[int(t), float(v) * 1e9] for t, v in zip(stamps, unlike(coin, stamps), strict=True)]
-        for point in points:
-            if unlike(coin + "null", np.array([point[0]]))[0] < self.nulls:
-                point[1] = None
+        points = list(map(list, zip(stamps.tolist(), price(coin, stamps).tolist(), strict=True)))
+        volumes = list(map(list, zip(stamps.tolist(), (unlike(coin, stamps) * 1e9).tolist(), strict=True)))
+        for place in np.flatnonzero(unlike(coin + "null", stamps) < self.nulls):
+            points[place][1] = None
         if live and points:
             late = int(now - self.random.randrange(1, 1_800_000))
             if late > points[-1][0]:  # a cached answer

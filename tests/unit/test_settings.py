@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from datetime import time
 from pathlib import Path
 from typing import get_args
 
@@ -53,14 +52,10 @@ spec = "csv:prices"
 options = { quote = "USD", most = 5, share = 0.5, strict = true }
 
 [schedule]
-daily_at = 02:30:00
-weekly_on = "monday"
-weekly_at = 04:00:00
-retention_days = 365
+call_budget = 500
 max_success_age_hours = 48
 
 [alerts]
-cool_down_minutes = 30.0
 allowed_hosts = ["hooks.internal.example"]
 
 [[alerts.sinks]]
@@ -88,7 +83,7 @@ def test_a_file_with_everything(tmp_path) -> None:
         settings.interval, settings.vault, settings.out, settings.seed, settings.n,
     )  # fmt: skip
     assert {"quote": "USD", "most": 5, "share": 0.5, "strict": True} == settings.source.options
-    assert time(2, 30) == settings.schedule.daily_at
+    assert 500 == settings.schedule.call_budget
     assert 48.0 == settings.schedule.max_success_age_hours
     assert isinstance(settings.schedule.max_success_age_hours, float)
     assert settings.alerts.sinks == (
@@ -136,10 +131,9 @@ def test_a_named_file_must_be_there(environment: dict[str, str]) -> None:
         ("[[alerts.sinks]]\nkind='webhook'", "FILE: alerts.sinks[0].url: url is missing"),
         ("[[alerts.sinks]]\nkind='log'\n[[alerts.sinks]]\nkind='log'", "FILE: alerts: two sinks are called 'log'"),
         ("interval = '1w'", "FILE: interval: '1w' is no choice (did you mean '1h'?); accepted: 1h, 1d"),
-        ("[schedule]\nweekly_on = 'sonday'", "(did you mean 'sunday'?)"),
         ("seed = -1", "FILE: 'seed' must be >= 0: -1"),
         ("n = 0", "FILE: 'n' must be >= 1: 0"),
-        ("[schedule]\nretention_days = 0", "FILE: schedule: 'retention_days' must be >= 1: 0"),
+        ("[schedule]\ncall_budget = -1", "FILE: schedule: 'call_budget' must be >= 0: -1"),
         ("[metrics]\ntext_file = 'x.txt'", "FILE: metrics: text_file must end with .prom"),
         ("vault = ''", "FILE: vault: must be a path, found the text ''"),
         ("[source.options]\na = [1]", "FILE: source.options['a']: must be text, a number, or true or false, found a list"),
@@ -162,8 +156,6 @@ def test_what_is_refused_and_where(tmp_path, text: str, said: str) -> None:
         ("[schedule]\nmax_success_age_hours = '36'", "must be a number such as 36.5, found the text '36'"),
         ("[schedule]\nmax_success_age_hours = inf", "must be a number such as 36.5, found the number inf"),
         ("[schedule]\nmax_success_age_hours = nan", "must be a number such as 36.5, found the number nan"),
-        ("[schedule]\ndaily_at = '02:00'", "schedule.daily_at: must be a time such as 02:00:00, found the text '02:00'"),
-        ("[schedule]\ndaily_at = 2024-01-01T00:00:00Z", "schedule.daily_at: must be a time such as 02:00:00"),
         ("out = 5", "out: must be a path, found the whole number 5"),
         ("interval = 1", "interval: must be one of 1h, 1d, found the whole number 1"),
         ("store = 'x'", "store: must be a table, found the text 'x'"),
@@ -271,9 +263,7 @@ def test_effective_values_without_secrets(tmp_path) -> None:
     document = settings_document(load(tmp_path, "[metrics]\ntext_file='a.prom'", **environment), environment)
 
     assert "postgresql+psycopg://risk:***@db.example/risk" == document["settings"]["store"]["url"]
-    assert ("a.prom", "02:00:00") == (
-        document["settings"]["metrics"]["text_file"], document["settings"]["schedule"]["daily_at"],
-    )  # fmt: skip
+    assert "a.prom" == document["settings"]["metrics"]["text_file"]
     assert ["store.url"] == document["from_environment"]
     assert {name: "set" if "WEBHOOK" in name else "not set" for name in SECRET_VARIABLES} == document["secrets"]
     assert CANARY not in str(document)

@@ -14,7 +14,7 @@ from tonsurance_risk.assets import STABLECOINS, get_asset
 from tonsurance_risk.errors import HistoryLimitError, RiskError, SettingsError, SourceError
 from tonsurance_risk.model import BTC, as_utc, iso
 from tonsurance_risk.ports import Clock, MeteredSource, PriceSource, PriceStore, Store, SystemClock
-from tonsurance_risk.runner.daily import Progress
+from tonsurance_risk.runner.desk import Progress
 from tonsurance_risk.runner.gaps import (
     Window,
     held_times,

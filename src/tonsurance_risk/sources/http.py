@@ -31,14 +31,14 @@ from tonsurance_risk.errors import (
 )
 from tonsurance_risk.sources.rate_limit import HostLimits, TokenBucket
 from tonsurance_risk.sources.retries import CircuitBreaker, RetryBudget, RetryRule, parse_retry_after
-from tonsurance_risk.sources.transport import DEADLINE, FAILURES, DeadlineTransport, bounded_body
+from tonsurance_risk.sources.transport import FAILURES, WITHIN, DeadlineTransport, bounded_body
 from tonsurance_risk.version import __version__
 
 Explain = Callable[[int, bytes, Mapping[str, str]], RiskError]
 """Makes an error of status, body and headers of an answer that is no success."""
 
-MOST_BYTES = 32 * 1024 * 1024
-"""Of a decoded answer; five years of hourly prices are a tenth of it."""
+MOST_BYTES = 16 * 1024 * 1024
+"""Of a decoded answer; five years of hourly prices are a third. A parser that fails may take 12 times that."""
 CONNECT_TIMEOUT = 10.0
 """Seconds."""
 _SHOWN = 500
@@ -108,7 +108,7 @@ class HttpClient:
     transport : httpx.BaseTransport, optional
         Another way to the host, a proxy for example; without it no proxy is used, whatever the environment says.
     clock, sleep, uniform : callable
-        Monotonic seconds; waits for seconds; a random number between two.
+        Monotonic seconds, of waits and deadlines; waits for seconds; a random number between two.
 
     Attributes
     ----------
@@ -172,7 +172,7 @@ class HttpClient:
         self._timeout = timeout
         self._deadline = deadline
         self._most_bytes = most_bytes
-        self._transport = transport or DeadlineTransport(clock)
+        self._transport = transport or DeadlineTransport()
         self._clock, self._sleep, self._uniform = clock, sleep, uniform
         self._bucket = TokenBucket(limits.calls_per_minute, limits.burst, clock=clock, sleep=sleep)
         self._breaker = CircuitBreaker(self.host, clock=clock)
@@ -313,8 +313,7 @@ class HttpClient:
     def _exchange(
         self, path: str, params: Mapping[str, str | int | float] | None, ends_at: float
     ) -> tuple[int, httpx.Headers, bytes]:
-        now = self._clock()
-        left = min(self._timeout, ends_at - now)
+        left = min(self._timeout, ends_at - self._clock())
         if left <= 0.0:
             raise SourceUnavailableError("the time for the call is over")
         request = httpx.Request(
@@ -323,7 +322,7 @@ class HttpClient:
             params=dict(params or {}),
             headers=self._headers,
             extensions={
-                DEADLINE: now + left,
+                WITHIN: left,
                 "timeout": {"connect": min(CONNECT_TIMEOUT, left), "read": left, "write": left, "pool": left},
             },
         )

@@ -28,4 +28,6 @@ def parse_json(body: bytes) -> Any:
     try:
         return orjson.loads(body.removeprefix(codecs.BOM_UTF8))
     except orjson.JSONDecodeError as error:
-        raise PayloadError(f"the answer is not JSON ({error}): {excerpt(body)}", observed=excerpt(body)) from None
+        problem = str(error)
+    # Outside of the handler: the error of the parser carries the whole body.
+    raise PayloadError(f"the answer is not JSON ({problem}): {excerpt(body)}", observed=excerpt(body))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from ssl import SSLContext
@@ -16,8 +17,8 @@ import httpx
 
 from tonsurance_risk.errors import PayloadError, SourceUnavailableError
 
-DEADLINE = "deadline"
-"""Extension of a request: the instant of the clock at which it must be over."""
+WITHIN = "within"
+"""Extension of a request: seconds for the whole exchange."""
 
 FAILURES = (
     httpx.TransportError,
@@ -37,7 +38,7 @@ class DeadlineTransport(httpx.BaseTransport):
     Parameters
     ----------
     clock : callable
-        Monotonic seconds, the one that deadlines are made with.
+        Monotonic seconds.
 
     Notes
     -----
@@ -45,7 +46,8 @@ class DeadlineTransport(httpx.BaseTransport):
     TLS handshake, each of which has the connect timeout.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._deadline = threading.local()  # a thread has one exchange at a time
 
         def left() -> float:
@@ -59,8 +61,8 @@ class DeadlineTransport(httpx.BaseTransport):
         )
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request that has the extension ``deadline``."""
-        self._deadline.at = request.extensions[DEADLINE]
+        """Send a request that has the extension ``within``."""
+        self._deadline.at = self._clock() + request.extensions[WITHIN]
         url = request.url
         response = self._pool.handle_request(
             httpcore.Request(

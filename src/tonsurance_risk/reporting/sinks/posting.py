@@ -21,7 +21,7 @@ import httpx
 from tonsurance_risk.errors import AlertRefusedError, AlertUndeliveredError, RiskError, SettingsError
 from tonsurance_risk.redaction import one_line, redact
 from tonsurance_risk.sources.retries import parse_retry_after
-from tonsurance_risk.sources.transport import DEADLINE, FAILURES, DeadlineTransport, bounded_body
+from tonsurance_risk.sources.transport import FAILURES, WITHIN, DeadlineTransport, bounded_body
 from tonsurance_risk.version import __version__
 
 SECONDS = 5.0
@@ -166,7 +166,7 @@ class Receiver:
             },
             content=body,
             extensions={
-                DEADLINE: ends_at,
+                WITHIN: left,
                 "sni_hostname": self.host,
                 "timeout": {"connect": left, "read": left, "write": left, "pool": left},
             },
