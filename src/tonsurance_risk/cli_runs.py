@@ -96,7 +96,8 @@ def after_run(settings: Settings, store: Store) -> None:
     if settings.metrics.text_file is not None:
         from tonsurance_risk.runner.metrics import save_metrics
 
-        save_metrics(store, settings.metrics.text_file, now=SystemClock().now())
+        sinks = [sink.name for sink in settings.alerts.sinks]
+        save_metrics(store, settings.metrics.text_file, now=SystemClock().now(), sinks=sinks)
 
 
 def weekly(

@@ -53,6 +53,7 @@ def serve(
         port=port,
         host=host,
         max_age=timedelta(hours=settings.schedule.max_success_age_hours),
+        sinks=[sink.name for sink in settings.alerts.sinks],
     )
     typer.echo(f"listening on http://{host}:{server.server_port}")
     # A service manager ends it by SIGTERM; that is no failure.

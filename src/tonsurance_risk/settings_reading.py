@@ -34,7 +34,7 @@ _LONGEST_LINE = 1_000
 """Bytes; `tomllib` needs memory by the square of the parts of a dotted key."""
 _SHOWN = 60
 _SECRET_NAME = re.compile(r"secret|passw|api_?key|routing_?key|private_?key|(access|auth)_?token", re.IGNORECASE)
-_URL_PASSWORD = re.compile(r"://[^\s:/?#@]*:(?P<password>\S*)@")
+_URL_PASSWORD = re.compile(r"://[^:/?#@]*:(?P<password>.+)@", re.DOTALL)
 _T = TypeVar("_T")
 
 
@@ -106,7 +106,7 @@ def known_secrets(environment: Mapping[str, str]) -> tuple[str, ...]:
     """Return the secrets that the environment holds, for redaction: keys, and passwords in URLs of stores."""
     values = [environment[name] for name in SECRET_VARIABLES if environment.get(name)]
     found = _URL_PASSWORD.search(environment.get("TONSURANCE_RISK_STORE_URL", ""))
-    if found is not None and found["password"]:
+    if found is not None:
         values += [found["password"], unquote(found["password"])]
     return tuple(dict.fromkeys(values))
 
@@ -293,7 +293,7 @@ def _is_finite(value: object) -> bool:
 
 
 def _option(value: Any, _type: object) -> Any:
-    if not isinstance(value, (str, int, float, bool)):
+    if not (isinstance(value, (str, int)) or _is_finite(value)):
         raise _MismatchError("text, a number, or true or false", value)
     return value
 

@@ -35,6 +35,7 @@ from tonsurance_risk.version import __version__
 
 NOON = datetime(2024, 1, 2, 12, tzinfo=UTC)
 MAX_AGE = timedelta(hours=36)
+SINKS = ("pager",)
 CANARY = "canary0123456789"
 
 
@@ -55,18 +56,14 @@ def fill(store: Store, clock: HandClock) -> None:
     store.save_prices(pd.Series(1.0, hours[:3], name="MINE"), source="sample", step="1h")
     old = pd.date_range(NOON - timedelta(days=40), NOON - timedelta(days=30), freq="1D").normalize()
     store.save_prices(pd.Series(1.0, old, name="BUSD"), source="other", step="1d")
-    runs = [
-        ("daily", 31, None, 60),
-        ("daily", 32, "no prices", 5),
-        ("daily", 32, "again", 5),
-        ("weekly", 31, "full", 7),
-    ]
-    for job, day, error, seconds in runs:
+    runs = [("daily", 30, "done", 60), ("daily", 30, "interrupted", 5), ("daily", 31, "done", 60),
+            ("daily", 32, "failed", 5), ("daily", 32, "abandoned", 5), ("weekly", 31, "failed", 7)]  # fmt: skip
+    for job, day, status, seconds in runs:
         date = datetime(2023, 12, 1, tzinfo=UTC) + timedelta(days=day - 1)
         clock.time = date
-        store.begin_job(job, date)
+        store.begin_job(job, date, forced=status == "interrupted")
         clock.time = date + timedelta(seconds=seconds)
-        store.end_job(job, date, error=error)
+        store.end_job(job, date, status=status)
     clock.time = NOON
     store.begin_job("weekly", NOON)
 
@@ -82,7 +79,7 @@ def samples(text: bytes) -> dict[tuple[str, ...], float]:
 
 @contextmanager
 def served(opened: Callable[[], Store], clock: HandClock) -> Iterator[str]:
-    server = health_server(opened, port=0, max_age=MAX_AGE, clock=clock)
+    server = health_server(opened, port=0, max_age=MAX_AGE, sinks=SINKS, clock=clock)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
@@ -120,14 +117,14 @@ def url(tmp_path: Path, clock: HandClock) -> str:
 
 EXPECTED = {
     ("tonsurance_build_info", __version__): 1.0,
-    ("tonsurance_alerts_waiting",): 0.0,
+    ("tonsurance_alerts_waiting", "pager"): 0.0,
     ("tonsurance_job_last_success_timestamp_seconds", "daily"): datetime(
         2023, 12, 31, 0, 1, tzinfo=UTC
     ).timestamp(),
     ("tonsurance_job_duration_seconds", "daily"): 5.0,
     ("tonsurance_job_duration_seconds", "weekly"): 7.0,
-    ("tonsurance_job_runs_total", "daily", "done"): 1.0,
-    ("tonsurance_job_runs_total", "daily", "failed"): 2.0,
+    ("tonsurance_job_runs_total", "daily", "done"): 2.0,
+    ("tonsurance_job_runs_total", "daily", "failed"): 3.0,
     ("tonsurance_job_runs_total", "weekly", "done"): 0.0,
     ("tonsurance_job_runs_total", "weekly", "failed"): 1.0,
     ("tonsurance_data_age_seconds", "USDC", "sample", "1h"): 0.0,
@@ -140,29 +137,43 @@ class TestMetrics:
     def test_every_figure_of_a_file(self, url: str) -> None:
         """Counted by hand from what was put in."""
         with open_store(url) as store:
-            assert EXPECTED == samples(metrics_text(store, now=NOON))
+            assert EXPECTED == samples(metrics_text(store, now=NOON, sinks=SINKS))
 
     def test_a_store_in_memory_and_one_that_is_empty(self, clock: HandClock) -> None:
         store = MemoryStore(clock)
-        assert {("tonsurance_build_info", __version__): 1.0, ("tonsurance_alerts_waiting",): 0.0} == samples(
-            metrics_text(store, now=NOON)
-        )
+        assert {
+            ("tonsurance_build_info", __version__): 1.0,
+            ("tonsurance_alerts_waiting", "pager"): 0.0,
+        } == samples(metrics_text(store, now=NOON, sinks=SINKS))
         fill(store, clock)
-        assert EXPECTED == samples(metrics_text(store, now=NOON))
+        assert EXPECTED == samples(metrics_text(store, now=NOON, sinks=SINKS))
 
     def test_names_of_sources_and_jobs_are_escaped(self, clock: HandClock) -> None:
         store = MemoryStore(clock)
         store.begin_job('a"b\\c}d', NOON)
         store.end_job('a"b\\c}d', NOON)
 
-        assert 1.0 == samples(metrics_text(store, now=NOON))["tonsurance_job_runs_total", 'a"b\\c}d', "done"]
+        assert (
+            1.0
+            == samples(metrics_text(store, now=NOON, sinks=SINKS))["tonsurance_job_runs_total", 'a"b\\c}d', "done"]
+        )
+
+    def test_alerts_that_wait_by_sink(self, clock: HandClock) -> None:
+        store = MemoryStore(clock)
+        change = {"action": "trigger", "severity": "high", "message": "off its peg"}
+        changes = [change | {"key": "a"}, change | {"key": "b"}]
+        store.save_reports([{"as_of": NOON.isoformat(), "alert_changes": changes}], source="sample", step="1h")
+        store.mark_delivered(store.load_alerts()[:1], sink="pager")
+
+        found = samples(metrics_text(store, now=NOON, sinks=("pager", "desk")))
+        assert (1.0, 2.0) == tuple(found["tonsurance_alerts_waiting", sink] for sink in ("pager", "desk"))
 
     def test_the_text_file(self, url: str, tmp_path: Path) -> None:
         """Complete, readable for the collector, nothing beside it."""
         folder = tmp_path / "collector"
         with open_store(url) as store:
             for _ in range(2):
-                file = save_metrics(store, folder / "risk.prom", now=NOON)
+                file = save_metrics(store, folder / "risk.prom", now=NOON, sinks=SINKS)
 
         assert EXPECTED == samples(file.read_bytes())
         assert [file] == list(folder.iterdir())
@@ -199,7 +210,7 @@ class TestHttp:
             status, found, kind = get(f"{base}/readyz?verbose")
             assert (200, "warn", "application/health+json") == (status, found["status"], kind)
             assert found["checks"]["jobs:outcome"] == [
-                {"status": "warn", "output": "the last run failed of: daily, weekly"}
+                {"status": "warn", "output": "the last run came to nothing of: daily, weekly"}
             ]
             assert found["checks"]["prices:age"] == [{"status": "pass", "observedValue": 0.0, "observedUnit": "s"}]
             status, text, kind = get(f"{base}/metrics")
@@ -341,6 +352,7 @@ class TestCommand:
 
         assert 0 == process.returncode
         events = [json.loads(line) for line in errors.splitlines()]
+        assert all("exception" not in event for event in events)
         assert [("WARNING", "not ready: there is no database 'risk.db'")] == [
             (event["level"], event["message"]) for event in events
         ]

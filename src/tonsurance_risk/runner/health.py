@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from tonsurance_risk.errors import SchemaVersionError, SettingsError
+from tonsurance_risk.errors import RiskError, SchemaVersionError, SettingsError
 from tonsurance_risk.model import as_utc, iso
 from tonsurance_risk.ports import Clock, Store, SystemClock
 from tonsurance_risk.redaction import one_line, redact
@@ -25,7 +25,7 @@ from tonsurance_risk.version import __version__
 _IDLE = 10.0
 """Seconds after which a client that says nothing is hung up on."""
 _JOBS = timedelta(days=30)
-"""How far back a failed job is looked for."""
+"""How far back runs are looked at."""
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def readiness(open_store: Callable[[], Store], *, now: datetime, max_age: timede
     Returns
     -------
     dict
-        JSON types: status ``pass``, ``warn`` (a job failed last) or ``fail``, and the checks it comes from.
+        JSON types: status ``pass``, ``warn`` (the last run of a job came to nothing) or ``fail``, and the checks.
 
     Examples
     --------
@@ -68,7 +68,7 @@ def readiness(open_store: Callable[[], Store], *, now: datetime, max_age: timede
         checks["store:schema"] = _failed(error)
     except Exception as error:
         # Whatever it is, the process is of no use now, and who asks must be told so.
-        _log.warning("not ready: %s", error, exc_info=not isinstance(error, (OSError, ValueError)))
+        _log.warning("not ready: %s", error, exc_info=not isinstance(error, RiskError))
         checks["store:reachable"] = _failed(error)
     found = {check["status"] for check in checks.values()}
     return {
@@ -98,9 +98,9 @@ def _age(store: Store, now: datetime, max_age: timedelta) -> dict[str, Any]:
 
 def _outcome(store: Store, now: datetime) -> dict[str, Any]:
     last = last_runs(store.load_jobs(start=now - _JOBS))
-    failed = sorted(job for job, (_, row) in last.items() if row.status == "failed")
+    failed = sorted(job for job, (_, row) in last.items() if row.status != "done")
     if failed:
-        return {"status": "warn", "output": f"the last run failed of: {', '.join(failed)}"}
+        return {"status": "warn", "output": f"the last run came to nothing of: {', '.join(failed)}"}
     return {"status": "pass"}
 
 
@@ -110,6 +110,7 @@ def health_server(
     port: int,
     host: str = "127.0.0.1",
     max_age: timedelta,
+    sinks: Collection[str] = (),
     clock: Clock | None = None,
 ) -> ThreadingHTTPServer:
     """Return a server of ``/healthz``, ``/readyz`` and ``/metrics`` that listens already; `serve_forever` answers.
@@ -122,6 +123,8 @@ def health_server(
         Where it listens; port 0 is a free one.
     max_age : timedelta
         Of the newest price, see `readiness`.
+    sinks : collection of str
+        Names of those whose waiting alerts are counted.
     clock : Clock, optional
         The machine's when not given.
 
@@ -153,9 +156,9 @@ def health_server(
         def _metrics(self) -> None:
             try:
                 with open_store() as store:
-                    text = metrics_text(store, now=watch.now())
+                    text = metrics_text(store, now=watch.now(), sinks=sinks)
             except Exception as error:
-                _log.warning("no metrics: %s", error, exc_info=not isinstance(error, (OSError, ValueError)))
+                _log.warning("no metrics: %s", error, exc_info=not isinstance(error, RiskError))
                 self._answer(503, _failed(error))
                 return
             self._send(200, "text/plain; version=0.0.4; charset=utf-8", text)

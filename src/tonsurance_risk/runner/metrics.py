@@ -30,7 +30,7 @@ _RECENT = timedelta(days=8)
 """Where nearly every newest price is; a whole history is read for assets alone that have none there."""
 
 
-def metrics_text(store: Store, *, now: datetime) -> bytes:
+def metrics_text(store: Store, *, now: datetime, sinks: Iterable[str] = ()) -> bytes:
     r"""Return the metrics in the text format of Prometheus.
 
     Parameters
@@ -39,12 +39,14 @@ def metrics_text(store: Store, *, now: datetime) -> bytes:
         Read, never written.
     now : datetime
         Ages are counted from it.
+    sinks : iterable of str
+        Names of those whose waiting alerts are counted.
 
     Returns
     -------
     bytes
         ``tonsurance_job_last_success_timestamp_seconds{job}``, ``tonsurance_job_duration_seconds{job}`` of the run
-        that ended last, ``tonsurance_job_runs_total{job,outcome}``, ``tonsurance_alerts_waiting``,
+        that ended last, ``tonsurance_job_runs_total{job,outcome}``, ``tonsurance_alerts_waiting{sink}``,
         ``tonsurance_data_age_seconds{asset,source,step}`` and ``tonsurance_build_info{version}``.
 
     Raises
@@ -66,10 +68,10 @@ def metrics_text(store: Store, *, now: datetime) -> bytes:
     tonsurance_job_runs_total{job="daily",outcome="failed"} 0.0
     """
     library = require_library()
-    return bytes(library.generate_latest(StoreCollector(store, now)))
+    return bytes(library.generate_latest(StoreCollector(store, now, sinks)))
 
 
-def save_metrics(store: Store, path: str | os.PathLike[str], *, now: datetime) -> Path:
+def save_metrics(store: Store, path: str | os.PathLike[str], *, now: datetime, sinks: Iterable[str] = ()) -> Path:
     """Write the metrics for the text-file collector of node exporter, complete or not at all; see `metrics_text`.
 
     Raises
@@ -82,7 +84,7 @@ def save_metrics(store: Store, path: str | os.PathLike[str], *, now: datetime) -
     file = Path(path)
     if file.suffix != ".prom":
         raise SettingsError(f"the file of metrics must end with .prom, found {str(file)!r}", observed=str(file))
-    content = metrics_text(store, now=now).decode()
+    content = metrics_text(store, now=now, sinks=sinks).decode()
     writable_folder(file.parent)
     try:
         replace_file(file, content)
@@ -94,8 +96,9 @@ def save_metrics(store: Store, path: str | os.PathLike[str], *, now: datetime) -
 class StoreCollector:
     """A collector of prometheus-client that reads a store when it is asked; see `metrics_text`."""
 
-    def __init__(self, store: Store, now: datetime) -> None:
+    def __init__(self, store: Store, now: datetime, sinks: Iterable[str] = ()) -> None:
         self._store = store
+        self._sinks = tuple(sinks)
         self._now = as_utc(now, "now")
 
     def collect(self) -> Iterator[Any]:
@@ -104,9 +107,11 @@ class StoreCollector:
         gauge, counter = library.metrics_core.GaugeMetricFamily, library.metrics_core.CounterMetricFamily
         build = gauge("tonsurance_build_info", "The version of the library.", labels=["version"])
         build.add_metric([__version__], 1.0)
-        waiting = len(self._store.load_alerts(delivered=False))
+        waiting = gauge("tonsurance_alerts_waiting", "Alerts that the sink has not got yet.", labels=["sink"])
+        for sink in self._sinks:
+            waiting.add_metric([sink], len(self._store.load_alerts(waiting_for=sink)))
         yield build
-        yield gauge("tonsurance_alerts_waiting", "Alerts that were not delivered yet.", value=waiting)
+        yield waiting
         yield from _of_jobs(self._store.load_jobs(), gauge, counter)
         age = gauge(
             "tonsurance_data_age_seconds", "Time since the newest price.", labels=["asset", "source", "step"]
@@ -124,9 +129,11 @@ def _of_jobs(rows: Sequence[JobStatus], gauge: Any, counter: Any) -> Iterator[An
     runs = counter("tonsurance_job_runs", "Runs that ended, from the ledger.", labels=["job", "outcome"])
     outcomes: Counter[tuple[str, str]] = Counter()
     for row in rows:
-        # Only the last attempt at a date has an outcome of its own in the ledger; those before it came to nothing.
-        outcomes[row.job, "done"] += row.status == "done"
-        outcomes[row.job, "failed"] += row.attempts - (row.status != "failed")
+        # The ledger has the outcome of the last attempt at a date. One that was forced follows one that was done;
+        # others that were followed by another came to nothing.
+        done = (row.status == "done") + row.forced
+        outcomes[row.job, "done"] += done
+        outcomes[row.job, "failed"] += row.attempts - done - (row.status == "running")
     for job, (ended_at, row) in sorted(last_runs(rows).items()):
         duration.add_metric([job], (ended_at - row.started_at).total_seconds())
     for job, (ended_at, _) in sorted(last_runs(row for row in rows if row.status == "done").items()):
