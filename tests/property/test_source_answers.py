@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from tonsurance_risk.core.prices import valid_prices
 from tonsurance_risk.errors import RiskError
-from tonsurance_risk.sources import binance, coinbase, defillama, kraken
+from tonsurance_risk.sources import binance, coinbase, kraken
+from tonsurance_risk.sources import defillama_answers as defillama
 
 HOUR = timedelta(hours=1)
 NOW = pd.Timestamp("2025-03-02", tz="UTC")
