@@ -153,6 +153,23 @@ def test_what_is_not_there_is_remembered():
     assert 100 < len(nulls) < 350
 
 
+@pytest.mark.fault("F046")
+def test_what_was_empty_by_mistake_comes_back():
+    """A month later it is asked for again: an answer without prices may have been an outage."""
+    serving, world = market(tier="pro", key=KEY, calls_per_minute=250)
+    start = END - timedelta(days=60)
+    with serving as (server, host), source_of(server, world, "pro") as source, tr.open_store("memory://") as store:
+        host.corrected = lambda _coin, _low, _high: {"prices": [], "total_volumes": []}
+        run_backfill(store, source, ["DAI"], start=start, end=END, clock=world)
+        host.corrected = None
+        soon = plan_backfill(store, source, ["DAI"], start=start, end=END, clock=world)
+        world.sleep(31 * 86400.0)
+        result = run_backfill(store, source, ["DAI"], start=start, end=END, clock=world)
+
+    assert END - timedelta(days=8) <= soon.windows["DAI"][0][0]
+    assert 60 * 24 == result.fetched["DAI"]
+
+
 def test_archived_prices_are_no_gap(tmp_path):
     """They are in their files."""
     start = END - timedelta(days=200)

@@ -240,6 +240,16 @@ def test_a_wait_until_a_date():
     assert parse_retry_after(until, "yesterday") is None
 
 
+@pytest.mark.fault("F007")
+def test_a_wait_until_a_date_is_kept():
+    """The host says its own time in every answer."""
+    until = email.utils.format_datetime(datetime.now(UTC) + timedelta(seconds=50), usegmt=True)
+    outcome, _, waits, _ = run([faults.plain("slow down", 429, retry_after=until), OK], uniform=min)
+
+    assert 7 == outcome
+    assert 45.0 < sum(waits) <= 51.0
+
+
 def test_a_wait_of_one_is_a_wait_of_all():
     """Threads of one key: nobody asks while the host wants quiet."""
     pretended = FakeTime()
