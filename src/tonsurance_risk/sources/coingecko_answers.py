@@ -128,7 +128,8 @@ def _columns(rows: Any, path: str) -> tuple[IntArray, FloatArray]:
     if set(map(type, rows)) != {list} or set(map(len, rows)) != {2}:
         place = next(at for at, row in enumerate(rows) if not isinstance(row, list) or len(row) != 2)
         raise PayloadError(f"{path}[{place}] must be [milliseconds, number], found {str(rows[place])[:100]}")
-    stamps, values = zip(*rows, strict=True)
+    # Not zip(*rows): its hundred thousand iterators wake the garbage collector, which takes longer than all else.
+    stamps, values = ([row[column] for row in rows] for column in (0, 1))
     _check_kinds(stamps, {int}, f"{path}[{{}}][0] must be whole milliseconds")
     _check_kinds(values, {int, float, type(None)}, f"{path}[{{}}][1] must be a number or null")
     milliseconds = np.array(stamps, dtype=float)
@@ -143,7 +144,7 @@ def _columns(rows: Any, path: str) -> tuple[IntArray, FloatArray]:
     return milliseconds.astype(np.int64), np.array(values, dtype=float)
 
 
-def _check_kinds(cells: tuple[Any, ...], accepted: set[type], rule: str) -> None:
+def _check_kinds(cells: list[Any], accepted: set[type], rule: str) -> None:
     if not set(map(type, cells)) <= accepted:
         place = next(at for at, cell in enumerate(cells) if type(cell) not in accepted)
         raise PayloadError(f"{rule.format(place)}, found {str(cells[place])[:100]!r}", observed=place)

@@ -38,7 +38,7 @@ Explain = Callable[[int, bytes, Mapping[str, str]], RiskError]
 """Makes an error of status, body and headers of an answer that is no success."""
 
 MOST_BYTES = 16 * 1024 * 1024
-"""Of a decoded answer; five years of hourly prices are a third of it. A parser that fails may take 12 times that."""
+"""Of a decoded answer; five years of hourly prices are a third. A parser that fails may take 12 times that."""
 CONNECT_TIMEOUT = 10.0
 """Seconds."""
 _SHOWN = 500
