@@ -9,10 +9,10 @@ from datetime import timedelta
 
 import pandas as pd
 import pytest
-from tests.integration.test_coingecko_source import KEY, NOW, FastWorld, World, market, source_of
 
 import tonsurance_risk as tr
 from servers.coingecko import IDS, TRANSIENT
+from servers.worlds import KEY, NOW, FastWorld, World, market, source_of
 from tonsurance_risk.errors import LockHeldError, SettingsError, SourceUnavailableError
 from tonsurance_risk.runner.backfill import plan_backfill, run_backfill
 from tonsurance_risk.runner.daily import run_daily
@@ -80,7 +80,8 @@ def test_with_faults(clean, seed):
     assert undisturbed.fetched == result.fetched
     assert len(host.faults) >= 8
     assert len(set(host.faults)) >= 6
-    assert result.calls == len(server.seen) == result.plan.calls + len(host.faults)
+    # A busy machine may take an answer for late, or two calls for one too many.
+    assert result.plan.calls + len(host.faults) <= result.calls == len(server.seen)
     assert result.calls <= 1.25 * result.plan.calls
     assert host.most_in_a_minute <= 250
 
@@ -150,6 +151,23 @@ def test_what_is_not_there_is_remembered():
     assert {"not_in_source", "null_price"} == set(rejects["reason"])
     nulls = rejects[rejects["reason"] == "null_price"]
     assert 100 < len(nulls) < 350
+
+
+@pytest.mark.fault("F046")
+def test_what_was_empty_by_mistake_comes_back():
+    """A month later it is asked for again: an answer without prices may have been an outage."""
+    serving, world = market(tier="pro", key=KEY, calls_per_minute=250)
+    start = END - timedelta(days=60)
+    with serving as (server, host), source_of(server, world, "pro") as source, tr.open_store("memory://") as store:
+        host.corrected = lambda _coin, _low, _high: {"prices": [], "total_volumes": []}
+        run_backfill(store, source, ["DAI"], start=start, end=END, clock=world)
+        host.corrected = None
+        soon = plan_backfill(store, source, ["DAI"], start=start, end=END, clock=world)
+        world.sleep(31 * 86400.0)
+        result = run_backfill(store, source, ["DAI"], start=start, end=END, clock=world)
+
+    assert END - timedelta(days=8) <= soon.windows["DAI"][0][0]
+    assert 60 * 24 == result.fetched["DAI"]
 
 
 def test_archived_prices_are_no_gap(tmp_path):

@@ -5,7 +5,10 @@ from __future__ import annotations
 import email.utils
 import gzip
 import logging
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 import time
 import tracemalloc
@@ -240,6 +243,16 @@ def test_a_wait_until_a_date():
     assert parse_retry_after(until, "yesterday") is None
 
 
+@pytest.mark.fault("F007")
+def test_a_wait_until_a_date_is_kept():
+    """The host says its own time in every answer."""
+    until = email.utils.format_datetime(datetime.now(UTC) + timedelta(seconds=50), usegmt=True)
+    outcome, _, waits, _ = run([faults.plain("slow down", 429, retry_after=until), OK], uniform=min)
+
+    assert 7 == outcome
+    assert 45.0 < sum(waits) <= 51.0
+
+
 def test_a_wait_of_one_is_a_wait_of_all():
     """Threads of one key: nobody asks while the host wants quiet."""
     pretended = FakeTime()
@@ -356,6 +369,40 @@ def test_a_proxy_that_is_configured(monkeypatch):
         assert 7 == client.get("price", None, digits)
 
         assert "http://prices.example/price" == proxy.seen[0].target
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A certificate of this machine that nobody has signed, and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl to make a certificate with")
+    folder = tmp_path_factory.mktemp("tls")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1", "-addext",
+         "subjectAltName=IP:127.0.0.1", "-keyout", folder / "key.pem", "-out", folder / "cert.pem"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    return folder / "cert.pem", context
+
+
+def test_encryption_is_checked(certificate, monkeypatch):
+    """A host that cannot show who it is gets no key; one that can is served, and left in time when it drips."""
+    file, context = certificate
+    dripping = faults.drip()
+    with faults.serving(lambda request: dripping if request.path == "/drip" else OK, context) as server:
+        with client_of(server.url, FakeTime(), headers={"x-key": KEY}, secrets=(KEY,)) as client:
+            with pytest.raises(SourceUnavailableError, match="certificate verify failed"):
+                client.get("price", None, digits)
+            assert [] == server.seen
+        monkeypatch.setenv("SSL_CERT_FILE", str(file))
+        with client_of(server.url, headers={"x-key": KEY}, secrets=(KEY,), timeout=0.5, deadline=0.9) as client:
+            assert 7 == client.get("price", None, digits)
+            begun = time.monotonic()
+            with pytest.raises(SourceUnavailableError):
+                client.get("drip", None, digits)
+            assert time.monotonic() - begun < 3.0
 
 
 @pytest.mark.fault("F029")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -61,9 +60,7 @@ def test_the_files_are_the_bodies(tmp_path):
     """Byte for byte, as the host sent them."""
     body = b'{"a":  [1.50, "\xc3\xa9"],\r\n"b":null }  '
     with faults.serving(lambda _: faults.plain(body)) as server:
-        transport = RecordingTransport(
-            tmp_path, DeadlineTransport(time.monotonic), datetime(2025, 6, 1, tzinfo=UTC)
-        )
+        transport = RecordingTransport(tmp_path, DeadlineTransport(), datetime(2025, 6, 1, tzinfo=UTC))
         with HttpClient(
             server.url, limits=HostLimits(calls_per_minute=600, burst=9), transport=transport
         ) as client:
@@ -78,9 +75,7 @@ def test_the_files_are_the_bodies(tmp_path):
 
 def test_a_body_that_comes_zipped_all_the_same(tmp_path):
     with faults.serving(lambda _: faults.zipped(b"[1, 2]")) as server:
-        transport = RecordingTransport(
-            tmp_path, DeadlineTransport(time.monotonic), datetime(2025, 6, 1, tzinfo=UTC)
-        )
+        transport = RecordingTransport(tmp_path, DeadlineTransport(), datetime(2025, 6, 1, tzinfo=UTC))
         with HttpClient(server.url, limits=HostLimits(calls_per_minute=600), transport=transport) as client:
             assert b"[1, 2]" == client.get("x", None, bytes)
     replay = HttpClient(server.url, limits=HostLimits(calls_per_minute=600), transport=ReplayTransport(tmp_path))
@@ -151,9 +146,7 @@ def test_no_key_and_no_header_in_the_folder(tmp_path):
 def test_a_key_in_a_query_is_refused(tmp_path, name):
     """It would be in the index; and nothing is sent."""
     with faults.serving(lambda _: faults.plain(b"1")) as server:
-        transport = RecordingTransport(
-            tmp_path, DeadlineTransport(time.monotonic), datetime(2025, 6, 1, tzinfo=UTC)
-        )
+        transport = RecordingTransport(tmp_path, DeadlineTransport(), datetime(2025, 6, 1, tzinfo=UTC))
         with (
             HttpClient(server.url, limits=HostLimits(calls_per_minute=600), transport=transport) as client,
             pytest.raises(SettingsError, match="use a header"),
@@ -168,9 +161,7 @@ def test_what_broke_off_is_no_answer(tmp_path):
     """And not in the recording."""
     broken = faults.truncated(b"1" * 100)
     with faults.serving(lambda _: broken) as server:
-        transport = RecordingTransport(
-            tmp_path, DeadlineTransport(time.monotonic), datetime(2025, 6, 1, tzinfo=UTC)
-        )
+        transport = RecordingTransport(tmp_path, DeadlineTransport(), datetime(2025, 6, 1, tzinfo=UTC))
         with (
             HttpClient(
                 server.url,

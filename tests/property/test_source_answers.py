@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import subprocess
+import sys
+import time
+import tracemalloc
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,7 +20,8 @@ from hypothesis import strategies as st
 
 from tonsurance_risk.core.prices import valid_prices
 from tonsurance_risk.errors import RiskError
-from tonsurance_risk.sources import binance, coinbase, defillama, kraken
+from tonsurance_risk.sources import binance, coinbase, kraken
+from tonsurance_risk.sources import defillama_answers as defillama
 
 HOUR = timedelta(hours=1)
 NOW = pd.Timestamp("2025-03-02", tz="UTC")
@@ -119,9 +126,11 @@ def check(name, body):
     try:
         result = PARSERS[name](body)
     except RiskError as error:
-        result = error
-    if isinstance(result, RiskError):
-        assert 0 < len(str(result)) < 3000, "an error says something and does not repeat the answer"
+        said = str(error)
+    else:
+        said = None
+    if said is not None:
+        assert 0 < len(said) < 3000, "an error says something and does not repeat the answer"
         return None
     if isinstance(result, pd.Series):
         assert result.dtype == np.float64
@@ -161,3 +170,51 @@ def test_any_json(name, tree):
 def test_any_bytes(name, body):
     """Not even JSON."""
     check(name, body)
+
+
+def one_body(content: bytes) -> None:
+    """Try every parser on a body; what is neither a typed error nor a valid result raises."""
+    for name in PARSERS:
+        check(name, content)
+
+
+@pytest.mark.fault("F025")
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[" * 100_000 + b"]" * 100_000,
+        b"[" + b"[1,2,3,4,5,6,7]," * 100_000 + b"1]",
+        b"[[" + b"9" * 1_000_000 + b"]]",
+        b'{"error":["' + b"E" * 4_000_000 + b'"]}',
+        b'{"error":[' + b'"E",' * 400_000 + b'"E"]}',
+        b'{"coins":{"' + b"a" * 4_000_000 + b'":1}}',
+        b'[{"date":"' + b"9" * 4_000_000 + b'","totalCirculating":{}}]',
+        b"<" * 4_000_000,
+    ],
+    ids=["deep", "long-list", "digits", "long-error", "many-errors", "long-name", "long-date", "page"],
+)
+def test_monsters_are_quick_and_small(content):
+    """Seconds and megabytes for twelve parsers, and short messages."""
+    begun = time.perf_counter()
+    one_body(content)
+    took = time.perf_counter() - begun
+    tracemalloc.start()
+    one_body(content)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert took < 10.0  # on a busy machine
+    assert peak < 64 << 20
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="the package atheris is not installed")
+def test_fuzzing_that_follows_the_code(tmp_path):
+    """A minute of atheris, which looks for bodies that reach new lines."""
+    driver = Path(__file__).parents[1] / "fuzz" / "exchange_answers.py"
+
+    done = subprocess.run(
+        [sys.executable, str(driver), "-max_total_time=60", "-max_len=400", f"-artifact_prefix={tmp_path}/"],
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert 0 == done.returncode, done.stderr[-3000:]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import socket
+import ssl
 import struct
 import threading
 import zlib
@@ -57,7 +58,7 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def serving(answer: Callable[[Request], Behaviour]) -> Iterator[Server]:
+def serving(answer: Callable[[Request], Behaviour], tls: ssl.SSLContext | None = None) -> Iterator[Server]:
     """Serve on a free port of 127.0.0.1 until the block ends."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -76,7 +77,10 @@ def serving(answer: Callable[[Request], Behaviour]) -> Iterator[Server]:
 
     lock = threading.Lock()
     web = _Server(("127.0.0.1", 0), Handler)
-    server = Server(f"http://127.0.0.1:{web.server_port}", [], threading.Event())
+    if tls is not None:
+        web.socket = tls.wrap_socket(web.socket, server_side=True)
+    scheme = "http" if tls is None else "https"
+    server = Server(f"{scheme}://127.0.0.1:{web.server_port}", [], threading.Event())
     web.stopping = server.stopping
     thread = threading.Thread(target=web.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()

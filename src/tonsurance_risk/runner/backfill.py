@@ -131,6 +131,7 @@ def plan_backfill(
     start: datetime,
     end: datetime,
     step: str = "1h",
+    clock: Clock | None = None,
 ) -> BackfillPlan:
     """Return what to ask a source for; nothing is asked.
 
@@ -145,6 +146,8 @@ def plan_backfill(
     start, end : datetime
         tz-aware; prices of ``[start, end)``.
     step : {"1h", "1d"}
+    clock : Clock, optional
+        The machine's when not given.
 
     Raises
     ------
@@ -162,7 +165,7 @@ def plan_backfill(
     metered = source if isinstance(source, MeteredSource) else None
     longest = None if metered is None else metered.longest_window(step)
     reached = first if metered is None else max(first, metered.earliest(step))
-    known = known_windows(store, source.name, step)
+    known = known_windows(store, source.name, step, as_utc((clock or SystemClock()).now(), "the clock"))
     windows: dict[str, tuple[Window, ...]] = {}
     beyond: dict[str, Window] = {}
     for asset in dict.fromkeys(get_asset(symbol).symbol for symbol in symbols):
@@ -237,7 +240,7 @@ def run_backfill(
     now = as_utc((clock or SystemClock()).now(), "the clock")
     until = backfill_end(now) if end is None else end
     with store.lock(f"backfill {source.name} {step}", now.normalize()):
-        plan = plan_backfill(store, source, assets, start=start, end=until, step=step)
+        plan = plan_backfill(store, source, assets, start=start, end=until, step=step, clock=clock)
         metered = source if isinstance(source, MeteredSource) else None
         calls = 0 if metered is None else metered.calls
         errors: dict[str, Exception] = {}

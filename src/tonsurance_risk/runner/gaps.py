@@ -22,6 +22,7 @@ OVERLAP = timedelta(days=7)
 """How much of what is there is fetched again: sources correct themselves."""
 
 _NOT_THERE = "not_in_source"
+_REMEMBERED = timedelta(days=30)  # an answer that was empty by mistake is mended after that
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -91,16 +92,17 @@ def held_times(
     return pd.DatetimeIndex(prices.dropna(how="all").index)
 
 
-def known_windows(store: PriceStore, source: str, step: str) -> dict[str, list[Window]]:
-    """Return, by asset, where the source was asked and had nothing, or prices were archived.
+def known_windows(store: PriceStore, source: str, step: str, now: pd.Timestamp) -> dict[str, list[Window]]:
+    """Return, by asset, where the source was asked in the last 30 days and had nothing, or prices were archived.
 
     What was archived is under the name "" and holds for every asset.
     """
     known: dict[str, list[Window]] = {"": []}
     rejects = store.load_rejects(source=source, step=step)
     gaps = rejects[rejects["reason"] == _NOT_THERE]
-    for asset, start, end in zip(gaps["asset"], gaps["time"], gaps["raw"], strict=True):
-        known.setdefault(asset, []).append((start, pd.Timestamp(end)))
+    for asset, start, end, asked in zip(gaps["asset"], gaps["time"], gaps["raw"], gaps["detail"], strict=True):
+        if pd.Timestamp(asked.rsplit(" ", 1)[-1]) > now - _REMEMBERED:
+            known.setdefault(asset, []).append((start, pd.Timestamp(end)))
     if isinstance(store, SqlStore):
         known[""] = [(archive.start, archive.end) for archive in store.load_archives(source, step)]
     return known
@@ -149,13 +151,14 @@ def save_fetched(
         span = STEPS[step]
         reached = prices.attrs.get(DETAIL, FetchDetail()).history_start
         first, last = max(window[0], reached or window[0]), min(window[1], now - OVERLAP)
-        rejects.append(_not_there(asset, missing_times(pd.DatetimeIndex(prices.index), first, last, span), span))
+        missing = missing_times(pd.DatetimeIndex(prices.index), first, last, span)
+        rejects.append(_not_there(asset, missing, span, now))
     found = [frame for frame in rejects if not frame.empty]
     if found:
         store.save_rejects(pd.concat(found, ignore_index=True), source=source.name, step=step)
 
 
-def _not_there(asset: str, missing: IntArray, span: timedelta) -> pd.DataFrame:
+def _not_there(asset: str, missing: IntArray, span: timedelta, now: pd.Timestamp) -> pd.DataFrame:
     """Return a row a stretch of missing times: from its time to the one in `raw`."""
     step = span // _MICROSECOND
     first = np.append(True, np.diff(missing) > step) if len(missing) else np.empty(0, dtype=bool)
@@ -166,7 +169,7 @@ def _not_there(asset: str, missing: IntArray, span: timedelta) -> pd.DataFrame:
             "time": pd.to_datetime(missing[first], unit="us", utc=True),
             "reason": _NOT_THERE,
             "raw": [_instant(time).isoformat() for time in missing[last] + step],
-            "detail": "the source was asked and had no price from this time to the one in raw",
+            "detail": f"no price from this time to the one in raw, asked {now.normalize().isoformat()}",
         }
     )
 

@@ -85,7 +85,7 @@ def _fetch(
     fetched: dict[str, int] = {}
     not_carried: list[str] = []
     errors: dict[str, Exception] = {}
-    known = known_windows(store, source.name, step)
+    known = known_windows(store, source.name, step, now)
     for number, asset in enumerate(assets):
         desk.progress(f"fetching {asset}", number, len(assets))
         try:

@@ -23,7 +23,7 @@ from tonsurance_risk.errors import (
     UnknownAssetError,
 )
 from tonsurance_risk.ports import Clock, MeteredSource, PriceSource
-from tonsurance_risk.sources.answers import decimal_text, listed, mapped, whole_number
+from tonsurance_risk.sources.answers import columns, decimal_texts, mapped, whole_numbers
 from tonsurance_risk.sources.detail import DETAIL, FetchDetail
 from tonsurance_risk.sources.http import excerpt, explain_status
 from tonsurance_risk.sources.json_body import parse_json
@@ -87,17 +87,16 @@ def parse_klines(body: bytes, span: timedelta, *, now: pd.Timestamp) -> pd.Serie
     2025-11-01 01:00:00+00:00    0.9998
     dtype: float64
     """
-    rows = [listed(row, f"[{place}]", 7) for place, row in enumerate(listed(parse_json(body), "the answer"))]
-    opens = [whole_number(row[0], f"[{place}][0]") for place, row in enumerate(rows)]
+    first, last, prices = columns(parse_json(body), "the answer", 0, 6, 4)
+    opens, ends = whole_numbers(first, "open times"), whole_numbers(last, "close times")
     unit = "us" if opens and opens[0] >= 10**14 else "ms"
     length = span // timedelta(microseconds=1) // (1 if unit == "us" else 1000)
-    for place, row in enumerate(rows):
-        found = whole_number(row[6], f"[{place}][6]") - opens[place] + 1
-        if found != length:
-            raise GranularityError(
-                f"[{place}]: a bar of {found} {unit}, asked for {length}", observed=found, required=length
-            )
-    closes = [decimal_text(row[4], f"[{place}][4]") for place, row in enumerate(rows)]
+    found = {end - opened + 1 for opened, end in zip(opens, ends, strict=True)} - {length}
+    if found:
+        raise GranularityError(
+            f"a bar of {min(found)} {unit}, asked for {length}", observed=min(found), required=length
+        )
+    closes = decimal_texts(prices, "closes")
     return samples(stamps(opens, unit, "open times") + span, closes, span, now=now)
 
 
@@ -119,7 +118,7 @@ def parse_ticker(body: bytes, symbol: str) -> float:
         raise PayloadError(
             f"asked for {symbol}, the answer is of {str(fields['symbol'])[:40]!r}", observed=fields["symbol"]
         )
-    price = decimal_text(fields["price"], "price")
+    [price] = decimal_texts([fields["price"]], "price")
     if price <= 0.0:
         raise PayloadError(f"price must be > 0, found {price}", observed=price)
     return price

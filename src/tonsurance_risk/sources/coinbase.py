@@ -15,7 +15,7 @@ import pandas as pd
 from tonsurance_risk.errors import PayloadError
 from tonsurance_risk.model import iso
 from tonsurance_risk.ports import Clock
-from tonsurance_risk.sources.answers import decimal_text, listed, mapped, number, shown, whole_number
+from tonsurance_risk.sources.answers import columns, decimal_texts, mapped, numbers, shown, whole_numbers
 from tonsurance_risk.sources.json_body import parse_json
 from tonsurance_risk.sources.rate_limit import HostLimits
 from tonsurance_risk.sources.samples import Grid, join_pages, samples, stamps
@@ -32,6 +32,7 @@ PRODUCTS: Mapping[str, str] = {
 }
 """The product by asset. There is no USDC-USD: inside Coinbase one is the other."""
 
+_PRICES = ("lows", "highs", "closes")
 _LIMITS = HostLimits(calls_per_minute=300, burst=5)
 """Half of the about 10 a second of an address."""
 
@@ -67,14 +68,11 @@ def parse_candles(body: bytes, span: timedelta, *, now: pd.Timestamp) -> pd.Seri
     2025-11-01 01:00:00+00:00    0.9999
     dtype: float64
     """
-    rows = [listed(row, f"[{place}]", 6) for place, row in enumerate(listed(parse_json(body), "the answer"))]
-    opens = [whole_number(row[0], f"[{place}][0]") for place, row in enumerate(rows)]
-    closes = []
-    for place, row in enumerate(rows):
-        low, high, close = (number(row[column], f"[{place}][{column}]") for column in (1, 2, 4))
-        if not low <= close <= high:
-            raise PayloadError(f"[{place}] must be [time, low, high, open, close, volume], found {shown(row)}")
-        closes.append(close)
+    times, *prices = columns(parse_json(body), "the answer", 0, 1, 2, 4)
+    opens = whole_numbers(times, "times")
+    lows, highs, closes = (numbers(column, name) for column, name in zip(prices, _PRICES, strict=True))
+    if not all(low <= close <= high for low, high, close in zip(lows, highs, closes, strict=True)):
+        raise PayloadError("rows must be [time, low, high, open, close, volume], found a close beyond both")
     # Newest first: of doubled stamps the one that came last in time is to hold.
     return samples(stamps(opens[::-1], "s", "times") + span, closes[::-1], span, now=now)
 
@@ -93,7 +91,7 @@ def parse_ticker(body: bytes) -> LastPrice:
     0.9998
     """
     fields = mapped(parse_json(body), "the answer", "price", "time")
-    price = decimal_text(fields["price"], "price")
+    [price] = decimal_texts([fields["price"]], "price")
     time = pd.to_datetime(str(fields["time"]), format="ISO8601", errors="coerce", utc=False)
     if not isinstance(time, pd.Timestamp) or time.tzinfo is None or price <= 0.0:
         raise PayloadError(f"price must be > 0 and time one with a zone, found {shown(fields)}")

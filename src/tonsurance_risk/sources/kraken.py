@@ -25,7 +25,7 @@ from tonsurance_risk.errors import (
 )
 from tonsurance_risk.model import iso
 from tonsurance_risk.ports import Clock
-from tonsurance_risk.sources.answers import decimal_text, listed, mapped, shown, whole_number
+from tonsurance_risk.sources.answers import columns, decimal_texts, listed, mapped, shown, whole_numbers
 from tonsurance_risk.sources.json_body import parse_json
 from tonsurance_risk.sources.rate_limit import HostLimits
 from tonsurance_risk.sources.samples import Grid, join_pages, samples, stamps
@@ -78,9 +78,9 @@ def parse_result(body: bytes, *, now: pd.Timestamp) -> dict[str, Any]:
     tonsurance_risk.errors.UnknownAssetError: EQuery:Unknown asset pair
     """
     answer = mapped(parse_json(body), "the answer", "error")
-    errors = [str(error)[:200] for error in listed(answer["error"], "error")]
+    errors = listed(answer["error"], "error")
     if errors:
-        raise _error("; ".join(errors[:5]), now)
+        raise _error("; ".join(str(error)[:200] for error in errors[:5]), now)
     return mapped(mapped(answer, "the answer", "result")["result"], "result")
 
 
@@ -148,10 +148,9 @@ def parse_ohlc(body: bytes, pair: str, span: timedelta, *, now: pd.Timestamp) ->
     keys = [key for key in result if key != "last"]
     if len(keys) != 1 or not is_key_of(keys[0], pair):
         raise PayloadError(f"asked for {pair}, the result is of {shown(keys)}", observed=keys, required=pair)
-    last = whole_number(result["last"], "last")
-    rows = [listed(row, f"[{place}]", 5) for place, row in enumerate(listed(result[keys[0]], keys[0]))]
-    opens = [whole_number(row[0], f"[{place}][0]") for place, row in enumerate(rows)]
-    closes = [decimal_text(row[4], f"[{place}][4]") for place, row in enumerate(rows)]
+    [last] = whole_numbers([result["last"]], "last")
+    first, prices = columns(result[keys[0]], keys[0], 0, 4)
+    opens, closes = whole_numbers(first, "times"), decimal_texts(prices, "closes")
     times = stamps(opens, "s", "times") + span
     finished = [place for place, time in enumerate(opens) if time <= last]
     return samples(times[finished], [closes[place] for place in finished], span, now=now)
@@ -179,8 +178,8 @@ def parse_ticker(body: bytes, pairs: Iterable[str], *, now: pd.Timestamp) -> dic
         key = next((key for key in result if is_key_of(key, pair)), None)
         if key is None:
             raise PayloadError(f"asked for {pair}, the result has {shown(sorted(result))}", required=pair)
-        closed = listed(mapped(result[key], key, "c")["c"], f"{key}.c", 1)
-        prices[pair] = decimal_text(closed[0], f"{key}.c[0]")
+        closed = listed(mapped(result[key], key, "c")["c"], f"{key}.c")
+        [prices[pair]] = decimal_texts(closed[:1] or [None], f"{key}.c[0]")
         if prices[pair] <= 0.0:
             raise PayloadError(f"{key}.c[0] must be > 0, found {prices[pair]}", observed=prices[pair])
     return prices

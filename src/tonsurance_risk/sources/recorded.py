@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
@@ -273,9 +272,7 @@ class RecordingSource(_RecordedSource):
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         now = as_utc((clock or SystemClock()).now())
-        super().__init__(
-            make, RecordingTransport(Path(folder), transport or DeadlineTransport(time.monotonic), now), now
-        )
+        super().__init__(make, RecordingTransport(Path(folder), transport or DeadlineTransport(), now), now)
 
 
 class ReplaySource(_RecordedSource):

@@ -92,13 +92,13 @@ def stamps(values: Sequence[int], unit: str, where: str) -> pd.DatetimeIndex:
     """
     factor = _MICROSECONDS[unit]
     low, high = int(_EARLIEST.timestamp()) * 1_000_000 // factor, int(_LATEST.timestamp()) * 1_000_000 // factor
-    for place, value in enumerate(values):
-        if not low <= value < high:
-            raise PayloadError(
-                f"{where}[{place}]: {str(value)[:30]} {unit} is no time from {iso(_EARLIEST)} to {iso(_LATEST)}; "
-                f"has the unit changed?",
-                observed=value,
-            )
+    if values and not (low <= min(values) and max(values) < high):
+        place, value = next((at, value) for at, value in enumerate(values) if not low <= value < high)
+        raise PayloadError(
+            f"{where}[{place}]: {str(value)[:30]} {unit} is no time from {iso(_EARLIEST)} to {iso(_LATEST)}; "
+            f"has the unit changed?",
+            observed=value,
+        )
     ticks = np.array(values, dtype=np.int64) * factor
     return pd.DatetimeIndex(ticks.view("M8[us]")).tz_localize("UTC")
 
@@ -130,7 +130,7 @@ def samples(
     GranularityError
         If two stamps are closer than 1 / 1.5 spans, or all of three or more further apart than 1.5 spans.
     """
-    values = np.array([np.nan if price is None else price for price in prices], dtype=float)
+    values = np.array(prices, dtype=float)  # None becomes NaN
     future = times > now + CLOCKS_DIFFER + span  # not even the running one
     impossible = ~((values > 0.0) & (values < np.inf))
     rejects = [

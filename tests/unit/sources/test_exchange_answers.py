@@ -20,7 +20,8 @@ from tonsurance_risk.errors import (
     SourceUnavailableError,
     UnknownAssetError,
 )
-from tonsurance_risk.sources import binance, coinbase, defillama, kraken
+from tonsurance_risk.sources import binance, coinbase, kraken
+from tonsurance_risk.sources import defillama_answers as defillama
 from tonsurance_risk.sources.detail import DETAIL
 
 RECORDED = Path(__file__).resolve().parents[4] / "shared" / "data" / "binance"
@@ -222,7 +223,7 @@ class TestBars:
         """Each exchange writes prices in one of the two ways; the other one is another interface."""
         other = 0.9998 if isinstance(row(0)[4], str) else "0.9998"
 
-        with pytest.raises(PayloadError, match=r"\[0\]\[4\]"):
+        with pytest.raises(PayloadError, match=r"closes\[0\] must be"):
             parse(row(OPEN, other))
 
 
