@@ -88,7 +88,7 @@ class Job(Generic[Place]):
         ['2025-03-02', '2025-03-09']
         """
         days = pd.date_range(as_utc(first, "first").ceil("D"), as_utc(now, "now").normalize(), freq="D")
-        wanted = days if self.weekday is None else days[days.weekday == self.weekday]
+        wanted = days if self.weekday is None else days[days.day_of_week == self.weekday]
         return [date for date in wanted if self.due_at(date) <= now]
 
 

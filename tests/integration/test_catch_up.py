@@ -1,0 +1,412 @@
+"""Simulated days of the scheduler: downtime, crashes, jumping clocks, two at once; every date is done once.
+
+The disturbed run must end with the tables of one that nothing disturbed. Crashes are exceptions that leave the store
+unusable, as the end of a process does; real processes are killed in `test_runs_killed.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import threading
+import time as machine_time
+from datetime import datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import tonsurance_risk as tr
+from databases import execute
+from tonsurance_risk.errors import AlertRefusedError, AlertUndeliveredError, ClockSuspectError, SettingsError
+from tonsurance_risk.ports import AlertMessage
+from tonsurance_risk.runner.catch_up import JOBS, catch_up
+from tonsurance_risk.runner.delivery import deliver_alerts
+from tonsurance_risk.runner.desk import Desk
+from tonsurance_risk.runner.runs import run_jobs
+from tonsurance_risk.storage import SqlStore, open_database
+
+FIRST = pd.Timestamp("2024-01-15", tz="UTC")
+DAY = timedelta(days=1)
+VAULT = tr.Vault(1e6, [tr.Policy("1", "USDC", 7.2e5, 0.95, 0.5)], btc_value=1e4)
+
+
+class Crash(BaseException):
+    """The end of the process."""
+
+
+class SetTo:
+    """A clock that shows what it is set to."""
+
+    def __init__(self, now: pd.Timestamp) -> None:
+        self.time = now
+
+    def now(self) -> datetime:
+        return self.time
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Daily prices of two coins and BTC over 500 days, with a depeg every 60 that lasts three days."""
+    place = tmp_path_factory.mktemp("prices")
+    rng = np.random.default_rng(3)
+    days = pd.date_range(FIRST - 40 * DAY, periods=500, freq="D")
+    for name in ("USDC", "DAI", "BTC"):
+        prices = np.exp(rng.normal(0, 4e-4, len(days)))
+        prices[[day for start in range(35, 500, 60) for day in range(start, min(start + 3, 500))]] *= 0.93
+        prices = 4e4 * np.exp(np.cumsum(rng.normal(0, 0.03, len(days)))) if name == "BTC" else prices
+        rows = "".join(
+            f"{day:%Y-%m-%dT%H:%M:%SZ},{price!r}\n" for day, price in zip(days, prices.tolist(), strict=True)
+        )
+        (place / f"{name}_1d.csv").write_text("timestamp,price\n" + rows)
+    return place
+
+
+class Receiver:
+    """Keeps what it is sent."""
+
+    name = "receiver"
+
+    def __init__(self) -> None:
+        self.got: list[AlertMessage] = []
+
+    def send(self, message: AlertMessage) -> None:
+        self.got.append(message)
+
+    def told(self) -> dict[str, list[tuple[str, str]]]:
+        """By key what was said, a message that came again once."""
+        said: dict[str, list[tuple[str, str]]] = {}
+        for message in self.got:
+            of_key = said.setdefault(message.key, [])
+            one = (message.action, message.as_of.isoformat())
+            if one not in of_key:
+                of_key.append(one)
+        return said
+
+
+POINTS = [
+    "fetch",
+    "save_prices",
+    "save_events",
+    "save_correlations",
+    "save_run_inputs",
+    "save_reports",
+    "mark_delivered",
+]
+
+
+def crashing(store: SqlStore, point: str, when: str, at: int) -> SqlStore:
+    """Let the process end before or after a call of the store, the `at`-th of its kind; nothing works afterwards."""
+    calls, dead = [0], [False]
+
+    def wrapped(name, method):
+        def call(*arguments, **options):
+            if dead[0]:
+                raise Crash
+            if name != point:
+                return method(*arguments, **options)
+            calls[0] += 1
+            if calls[0] < at:
+                return method(*arguments, **options)
+            if when == "after":
+                method(*arguments, **options)
+            dead[0] = True
+            raise Crash
+
+        return call
+
+    for name in ("begin_job", "end_job", *POINTS[1:]):
+        setattr(store, name, wrapped(name, getattr(store, name)))
+    return store
+
+
+class CrashingSource:
+    """Ends the process before or after it fetches."""
+
+    def __init__(self, source, when: str) -> None:
+        self.source, self.when, self.name = source, when, source.name
+
+    def fetch(self, *arguments, **options):
+        if self.when == "after":
+            self.source.fetch(*arguments, **options)
+        raise Crash
+
+
+def desk_of(store, folder, clock, source=None) -> Desk:
+    return Desk(
+        store=store, source=source or tr.sources.CsvSource(folder), vault=VAULT, step="1d", n=200, clock=clock
+    )
+
+
+def tick(url, folder, now, receiver, crash=None, **options):
+    """Start, do what is due by now, deliver, end; or crash."""
+    clock = SetTo(now)
+    with SqlStore(open_database(url), clock) as store:
+        source = None
+        if crash is not None and crash[0] == "fetch":
+            source = CrashingSource(tr.sources.CsvSource(folder), crash[1])
+        elif crash is not None:
+            crashing(store, *crash)
+        found = catch_up(desk_of(store, folder, clock, source), since=FIRST, **options)
+        deliver_alerts(store, [receiver])
+        return found
+
+
+def contents(url) -> dict:
+    """What the tables hold, without the instants of writing."""
+    reports = {}
+    for as_of, document in execute(url, "SELECT as_of, document FROM risk_reports"):
+        reports[as_of] = {key: value for key, value in json.loads(document).items() if key != "generated_at"}
+    return {
+        "reports": reports,
+        "prices": sorted(
+            execute(url, "SELECT asset, source, step, time, price, quality, outlier FROM price_history")
+        ),
+        "revisions": execute(url, "SELECT count(*) FROM price_revision"),
+        "events": sorted(execute(url, "SELECT asset, direction, start, severity FROM historical_depegs")),
+        "correlations": sorted(
+            execute(url, "SELECT window_days, as_of, asset_1, asset_2, correlation FROM asset_correlations")
+        ),
+        "snapshots": sorted(execute(url, "SELECT time, var_95, capital, coverage FROM risk_snapshots")),
+        "alerts": sorted(execute(url, "SELECT as_of, key, action, severity, message FROM alerts")),
+        "jobs": sorted(execute(url, "SELECT job, logical_date, status FROM etl_job_status")),
+    }
+
+
+def undisturbed(tmp_path, folder, days: int) -> tuple[dict, dict]:
+    """Tables and messages of a run with a start each day; of a memory of its own kind, so on SQLite."""
+    url, receiver = f"sqlite:///{tmp_path / 'undisturbed.db'}", Receiver()
+    for day in range(days):
+        found = tick(url, folder, FIRST + day * DAY + timedelta(hours=5), receiver)
+        assert not found.failed
+        assert not found.left
+    return contents(url), receiver.told()
+
+
+def disturbed(url, folder, days: int, seed: int) -> Receiver:
+    """Run with downtime of 1 to 30 days, starts at odd hours, clocks set back, and a crash in every other start."""
+    rng, receiver = random.Random(seed), Receiver()
+    last = FIRST + (days - 1) * DAY + timedelta(hours=5)
+    now = FIRST + timedelta(hours=5)
+    while now < last:
+        crash = None
+        if rng.random() < 0.5:
+            crash = (rng.choice(POINTS), rng.choice(["before", "after"]), rng.choice([1, 1, 2, 3]))
+        with contextlib.suppress(Crash):
+            tick(url, folder, now, receiver, crash)
+        if rng.random() < 0.2:
+            tick(url, folder, now - timedelta(hours=2), receiver)
+        longest = min(30, max(days // 5, 2))
+        now += rng.choice([timedelta(hours=rng.randint(1, 30)), DAY, rng.randint(1, longest) * DAY])
+    tick(url, folder, last, receiver)
+    return receiver
+
+
+@pytest.mark.parametrize("days", [12, pytest.param(400, marks=pytest.mark.slow)])
+@pytest.mark.fault("F094")
+@pytest.mark.fault("F097")
+@pytest.mark.fault("F110")
+def test_every_date_is_done_once_whatever_happens(url, folder, tmp_path, days, monkeypatch):
+    """The tables are those of an undisturbed run, and whoever gets alerts hears the same; the local zone has DST."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    machine_time.tzset()
+    try:
+        receiver = disturbed(url, folder, days, seed=days)
+        tables, told = undisturbed(tmp_path, folder, days)
+        found = contents(url)
+    finally:
+        monkeypatch.undo()
+        machine_time.tzset()
+
+    assert found.keys() == tables.keys()
+    for name, table in tables.items():
+        assert found[name] == table, name
+    assert {status for _, _, status in found["jobs"]} == {"done"}
+    assert sum(job.startswith("risk_report ") for job, _, _ in found["jobs"]) == days
+    assert receiver.told() == told
+    assert told
+    for said in told.values():
+        assert [action for action, _ in said] == ["trigger", "resolve"] * (len(said) // 2) + ["trigger"] * (
+            len(said) % 2
+        )
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.fault("F100")
+def test_a_crash_at_each_point_is_made_good(tmp_path, folder, point, when):
+    """The next start finds the run abandoned and does it; nothing is there twice."""
+    url, receiver = f"sqlite:///{tmp_path / 'risk.db'}", Receiver()
+    now = FIRST + timedelta(hours=5)
+    with pytest.raises(Crash):
+        tick(url, folder, now, receiver, (point, when, 1))
+    found = tick(url, folder, now + timedelta(hours=1), receiver)
+
+    assert not found.failed
+    assert not found.left
+    assert found.done or point == "mark_delivered" or (point, when) == ("save_reports", "after")
+    tables, told = undisturbed(tmp_path, folder, 1)
+    assert contents(url) == tables
+    assert receiver.told() == told
+
+
+@pytest.mark.fault("F093")
+def test_two_at_once_do_each_date_once(url, folder):
+    """Two daemons on one database: no date is done twice, none is left."""
+    receiver, errors = Receiver(), []
+    now = FIRST + 4 * DAY + timedelta(hours=5)
+    SqlStore(open_database(url)).close()
+
+    def daemon() -> None:
+        try:
+            for _ in range(6):
+                tick(url, folder, now, receiver)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=daemon) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    tick(url, folder, now, receiver)
+
+    assert not errors
+    rows = execute(
+        url,
+        "SELECT job, logical_date, status, attempts FROM etl_job_status WHERE substr(job, 1, 11) = 'risk_report'",
+    )
+    assert len(rows) == 5
+    assert {(status, attempts) for _, _, status, attempts in rows} == {("done", 1)}
+    for said in receiver.told().values():
+        assert said[0][0] == "trigger"
+
+
+def test_what_it_needs_must_be_done(tmp_path, folder):
+    """A report without its correlations waits; the date before it does not hold it up."""
+    url = f"sqlite:///{tmp_path / 'risk.db'}"
+    jobs = [job for job in JOBS if job.name != "correlation_update"]
+    found = tick(url, folder, FIRST + timedelta(hours=5), Receiver(), jobs=jobs)
+
+    assert [name for name, _ in found.done] == ["depeg_backfill"]
+    assert [name for name, _ in found.left] == ["risk_report"]
+
+
+def test_nothing_is_due_before_its_hour(tmp_path, folder):
+    """At 02:15 the report of the day is not due; its prices are."""
+    url = f"sqlite:///{tmp_path / 'risk.db'}"
+    found = tick(url, folder, FIRST + timedelta(hours=2, minutes=15), Receiver())
+
+    assert [name for name, _ in found.done] == ["depeg_backfill", "correlation_update"]
+
+
+@pytest.mark.fault("F096")
+def test_a_date_that_is_not_final_is_left_open(tmp_path, folder):
+    """Five past midnight, the day before is all that counts; asked for by name it is refused with when it is due."""
+    url = f"sqlite:///{tmp_path / 'risk.db'}"
+    now = FIRST + timedelta(minutes=5)
+    assert not tick(url, folder, now, Receiver()).done
+    clock = SetTo(now)
+    with (
+        SqlStore(open_database(url), clock) as store,
+        pytest.raises(SettingsError, match="is due at 2024-01-15T02:00"),
+    ):
+        run_jobs(desk_of(store, folder, clock), JOBS[:3], FIRST, chain="daily")
+
+
+@pytest.mark.fault("F098")
+def test_a_clock_that_is_a_year_ahead_is_not_believed(tmp_path, folder):
+    """Nothing is done until it is set right; a long silence can be confirmed by saying since when."""
+    url = f"sqlite:///{tmp_path / 'risk.db'}"
+    clock = SetTo(FIRST + timedelta(hours=5))
+    with SqlStore(open_database(url), clock) as store:
+        catch_up(desk_of(store, folder, clock), since=FIRST)
+        before = len(store.load_jobs())
+        clock.time += timedelta(days=365)
+        with pytest.raises(ClockSuspectError, match="the clock says 2025-01-14T05:00:00Z, the last run was at"):
+            catch_up(desk_of(store, folder, clock))
+        assert len(store.load_jobs()) == before
+
+
+class Metered(tr.sources.CsvSource):
+    """Counts its calls, as far as a plan needs it."""
+
+    calls, calls_per_minute, monthly_credits = 0, 60.0, None
+
+    def longest_window(self, step):
+        return timedelta(days=10_000)
+
+    def earliest(self, step):
+        return FIRST - 40 * DAY
+
+    def check_ids(self, assets):
+        return {}
+
+
+@pytest.mark.fault("F094")
+def test_a_call_budget_leaves_the_newest_dates_for_the_next_time(tmp_path, folder):
+    """Ten days were missed and calls are for three of them: oldest first, the rest stays missing."""
+    url, clock = f"sqlite:///{tmp_path / 'risk.db'}", SetTo(FIRST + 9 * DAY + timedelta(hours=5))
+    with SqlStore(open_database(url), clock) as store:
+        desk = desk_of(store, folder, clock, Metered(folder))
+        daily = JOBS[:3]
+        found = catch_up(desk, since=FIRST, call_budget=3 * len(desk.assets) + 1, jobs=daily)
+        again = catch_up(desk, since=FIRST, call_budget=3 * len(desk.assets) + 1, jobs=daily)
+
+    assert [(date - FIRST).days for name, date in found.done if name == "risk_report"] == [0, 1, 2]
+    assert len(found.left) == 7 * 3
+    assert [(date - FIRST).days for name, date in again.done if name == "risk_report"] == [3, 4, 5]
+
+
+class Unreliable(Receiver):
+    """Does not take the first messages, or refuses what is about LTV."""
+
+    def __init__(self, name: str, failures: int = 0, refuses: str = "-") -> None:
+        super().__init__()
+        self.name, self.failures, self.refuses = name, failures, refuses
+
+    def send(self, message: AlertMessage) -> None:
+        if self.refuses in message.key:
+            raise AlertRefusedError("payload.severity is wrong")
+        if self.failures:
+            self.failures -= 1
+            raise AlertUndeliveredError("no answer")
+        super().send(message)
+
+
+@pytest.mark.fault("F109")
+@pytest.mark.fault("F110")
+def test_each_sink_gets_each_alert_whatever_others_do(tmp_path, folder, caplog):
+    """One that is away gets them later and in order; what one refuses the others get; the job does not notice."""
+    url = f"sqlite:///{tmp_path / 'risk.db'}"
+    away, picky, well = Unreliable("away", failures=2), Unreliable("picky", refuses="ltv"), Unreliable("well")
+    with SqlStore(open_database(url)) as store:
+        clock = SetTo(FIRST + timedelta(hours=5))
+        assert not catch_up(desk_of(store, folder, clock), since=FIRST).failed
+        counts = [deliver_alerts(store, [away, picky, well]) for _ in range(4)]
+
+    expected = [message.key for message in well.got]
+    assert any("ltv" in key for key in expected)
+    assert [message.key for message in away.got] == expected
+    assert [message.key for message in picky.got] == [key for key in expected if "ltv" not in key]
+    assert [one["away"] for one in counts] == [0, 0, len(expected), 0]
+    assert "payload.severity is wrong" in caplog.text
+    assert len({(message.key, message.action) for message in well.got}) == len(well.got)
+
+
+def test_the_ledger_tells_of_force(tmp_path, folder):
+    """A date that is done is done again, and the row says so; without force nothing runs."""
+    url, clock = f"sqlite:///{tmp_path / 'risk.db'}", SetTo(FIRST + timedelta(hours=5))
+    with SqlStore(open_database(url), clock) as store:
+        desk = desk_of(store, folder, clock)
+        first = run_jobs(desk, JOBS[:3], FIRST, chain="daily")
+        second = run_jobs(desk, JOBS[:3], FIRST, chain="daily")
+        forced = run_jobs(desk, JOBS[:1], FIRST, chain="daily", forced=True)
+        rows = {row.job.split()[0]: (row.forced, row.attempts, row.rows) for row in store.load_jobs()}
+
+    assert [one.status for one in first] == ["done"] * 3
+    assert [one.status for one in second] == ["skipped"] * 3
+    assert [one.status for one in forced] == ["done"]
+    assert rows["depeg_backfill"][:2] == (True, 2)
+    assert rows["risk_report"] == (False, 1, 1)
