@@ -107,12 +107,28 @@ def test_a_venue_with_a_short_history_grows_a_longer_one(store):
         assert prices.attrs[DETAIL].history_start is None
         assert 718 + 1 >= len(source.fetch("USDT", start, NOW + timedelta(hours=600)))
 
+        # The hole before what is held is asked for too, and not there.
+        assert (
+            CachedSource(source, store, clock=world).fetch("USDT", start, NOW).attrs[DETAIL].history_start is None
+        )
+
         # And asked for more than was ever there: what is held, and since when.
         prices = cached.fetch("USDT", start - timedelta(days=90), NOW + timedelta(hours=600))
         assert 1301 == len(prices)
         assert start == prices.attrs[DETAIL].history_start
         with pytest.raises(HistoryLimitError):
             cached.fetch("USDT", start - timedelta(days=90), start - timedelta(days=80))
+
+
+def test_the_part_that_the_source_reaches(store):
+    """With a note since when, as without a store."""
+    with (
+        exchanges() as (server, _, world),
+        KrakenSource(base_url=server.url + "/0/public", clock=world, http=world.http()) as source,
+    ):
+        prices = CachedSource(source, store, clock=world).fetch("USDT", NOW - timedelta(days=90), NOW)
+
+        assert source.earliest("1h") == prices.index[0] == prices.attrs[DETAIL].history_start
 
 
 def test_a_source_that_is_down_is_needed_for_what_is_missing_alone(store):

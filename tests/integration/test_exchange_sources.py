@@ -17,6 +17,7 @@ from tonsurance_risk.errors import (
     SourceBlockedError,
     SourceError,
     SourceUnavailableError,
+    StaleDataError,
     UnknownAssetError,
 )
 from tonsurance_risk.ports import MeteredSource
@@ -292,6 +293,16 @@ class TestDollars:
         assert float(close("USDCUSDT", 0)) * float(close("USDT-USD", 0)) == table.loc["USDC", "price"]
         assert ["USDC"] == list(table.index)
         assert ["GHO"] == list(table.attrs["failed"])
+
+    def test_no_last_price_with_one_of_usdt_of_another_minute(self):
+        """Coinbase's last trade of USDT is from 09:30:11."""
+        later = World(NOW + timedelta(minutes=5))
+        with (
+            exchanges(later) as (server, _, world),
+            binance(server, world) as source,
+            pytest.raises(StaleDataError, match="is of 2025-06-01T09:30:11"),
+        ):
+            source.last_prices(["USDC"])
 
     def test_no_last_price_without_one_of_usdt(self):
         with (

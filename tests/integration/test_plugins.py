@@ -7,8 +7,10 @@ import sys
 import textwrap
 from datetime import UTC, datetime
 
+import pandas as pd
 import pytest
 
+import tonsurance_risk as tr
 from tonsurance_risk.errors import SettingsError
 from tonsurance_risk.sources import open_source, source_names
 from tonsurance_risk.sources.registry import BUILT_IN
@@ -88,6 +90,25 @@ def test_it_is_on_the_command_line(install, tmp_path):
     assert 0 == done.returncode, done.stderr
     assert '"flat 0.97"' in done.stdout
     assert '"severity": 0.03' in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"), [("defillama", "coingecko via defillama"), ("binance", "binance@coinbase"), ("mine", "mine")]
+)
+def test_a_store_knows_sources_by_their_names(tmp_path, spec, name):
+    """What is asked for by the name of the command line is found under the name of the store."""
+    hours = pd.date_range("2024-03-01", periods=30, freq="h", tz="UTC")
+    prices = pd.Series([1.0] * 10 + [0.95] * 10 + [1.0] * 10, hours, name="DAI")
+    url = f"sqlite:///{tmp_path / 'risk.db'}"
+    with tr.open_store(url) as store:
+        store.save_prices(prices, source=name, step="1h")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", MAIN, "detect", "--db", url, "--source", spec, "--json"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert 0 == done.returncode, done.stderr
+    assert f'"{name}"' in done.stdout
 
 
 def test_it_is_a_source_of_usdt_too(install):

@@ -118,7 +118,6 @@ def test_the_instant_of_the_recording_is_that_of_the_replay(tmp_path):
     assert pd.Timestamp(NOW).floor("h") == prices.index[-1] == replay.index[-1]
 
 
-@pytest.mark.fault("F009")
 def test_no_key_and_no_header_in_the_folder(tmp_path):
     """A canary key is looked for in every file."""
     world = World()

@@ -20,8 +20,10 @@ from tonsurance_risk.errors import (
     RateLimitedError,
     RiskError,
     SourceError,
+    StaleDataError,
     UnknownAssetError,
 )
+from tonsurance_risk.model import iso
 from tonsurance_risk.ports import Clock, MeteredSource, PriceSource
 from tonsurance_risk.sources.answers import columns, decimal_texts, mapped, whole_numbers
 from tonsurance_risk.sources.detail import DETAIL, FetchDetail
@@ -47,6 +49,8 @@ PAIRS: Mapping[str, str] = {
 """The pair by asset; all are quoted in USDT. USDT itself has no pair against dollars that is known to last."""
 
 _WEIGHT = 2
+SAME_MINUTE = timedelta(minutes=1)
+"""How old a last price of USDT in dollars may be for one in USDT."""
 _LIMITS = HostLimits(calls_per_minute=3000, burst=100)
 """In weights: half of the 6,000 a minute of an address, for others behind the same one."""
 _LONGEST_BAN = timedelta(days=3).total_seconds()
@@ -216,10 +220,18 @@ class BinanceSource(VenueSource):
         return in_dollars(closes, usdt.fetch("USDT", asked.start, asked.end, step=step)) if len(closes) else closes
 
     def last_prices(self, assets: Iterable[str]) -> pd.DataFrame:
-        """Return the newest price of assets, stamped with the receipt; see `VenueSource.last_prices`."""
+        """Return the newest price of assets, stamped with the receipt; see `VenueSource.last_prices`.
+
+        Raises
+        ------
+        StaleDataError
+            If the newest price of USDT in dollars is older than a minute.
+        SourceError
+            If there is none; as `VenueSource.last_prices`.
+        """
         table = super().last_prices(assets)
         if len(table) and self._usdt is not None:
-            table["price"] *= _last_usdt(self._usdt)
+            table["price"] *= _last_usdt(self._usdt, self._now())
         return table
 
     def earliest(self, step: str) -> pd.Timestamp:
@@ -289,14 +301,23 @@ def in_dollars(closes: pd.Series, usdt: pd.Series) -> pd.Series:
     return converted
 
 
-def _last_usdt(source: PriceSource) -> float:
+def _last_usdt(source: PriceSource, now: pd.Timestamp) -> float:
     last_prices = getattr(source, "last_prices", None)
     if last_prices is None:
         raise SourceError(f"{source.name} gives no last price, so USDT has none in dollars", asset="USDT")
     table = last_prices(["USDT"])
     if "USDT" not in table.index:
         raise SourceError(f"{source.name} has no last price of USDT in dollars", asset="USDT")
-    return float(table.loc["USDT", "price"])
+    price, time = table.loc["USDT", "price"], table.loc["USDT", "time"]
+    if not pd.isna(time) and now - time > SAME_MINUTE:
+        raise StaleDataError(
+            f"the last price of USDT of {source.name} is of {iso(time)}, not of the last {SAME_MINUTE}",
+            asset="USDT",
+            time=time,
+            observed=now - time,
+            required=SAME_MINUTE,
+        )
+    return float(price)
 
 
 def _milliseconds(time: pd.Timestamp) -> int:

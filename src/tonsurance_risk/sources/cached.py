@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
+import attrs
 import numpy as np
 import pandas as pd
 
@@ -100,11 +101,13 @@ class CachedSource:
             not_there = not_there.union(missing[missing <= now - _STILL_TO_COME])
         self._not_there[key] = not_there
         held = self._held(asset, step, first, last)
-        if limit is not None:
-            if held.empty:
-                raise limit
-            details.append(FetchDetail(history_start=held.index[0]))
-        held.attrs[DETAIL] = joined(details)
+        if limit is not None and held.empty:
+            raise limit
+        detail = joined(details)
+        if len(held) and (limit is not None or detail.history_start is not None):
+            begins = held.index[0]  # the store may reach back further than the source
+            detail = attrs.evolve(detail, history_start=begins if begins - first >= span else None)
+        held.attrs[DETAIL] = detail
         return held
 
     def _held(self, asset: str, step: str, start: pd.Timestamp, end: pd.Timestamp) -> pd.Series:
