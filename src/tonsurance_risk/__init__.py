@@ -9,6 +9,8 @@ from tonsurance_risk.assessment import assess
 from tonsurance_risk.assets import STABLECOINS, get_asset
 from tonsurance_risk.core.alerts import Alert, Recommendation
 from tonsurance_risk.core.alignment import align_prices
+from tonsurance_risk.core.backtest import VarBacktest, backtest_var
+from tonsurance_risk.core.backtest_shortfall import ShortfallBacktest, backtest_expected_shortfall
 from tonsurance_risk.core.consensus import ConsensusPrices, confirm_events, consensus_prices
 from tonsurance_risk.core.contagion import (
     co_depegs,
@@ -25,6 +27,7 @@ from tonsurance_risk.core.measures import expected_shortfall, value_at_risk
 from tonsurance_risk.core.portfolio import PortfolioMetrics, portfolio_metrics
 from tonsurance_risk.core.quality import QualityReport, QualityRules, check_prices
 from tonsurance_risk.core.regimes import RegimeChange, correlation_regime_change
+from tonsurance_risk.core.replay import EventReplay, replay_event
 from tonsurance_risk.core.result_checks import check_correlation, check_events
 from tonsurance_risk.core.returns import log_returns
 from tonsurance_risk.core.scenarios import builtin_scenarios, sample_scenarios, scenarios_from_events
@@ -64,6 +67,7 @@ __all__ = [
     "DepegEvent",
     "DepegStatistics",
     "Estimate",
+    "EventReplay",
     "FixedPeg",
     "InsufficientDataError",
     "InvalidPriceError",
@@ -81,13 +85,17 @@ __all__ = [
     "RiskReport",
     "RunResult",
     "Scenario",
+    "ShortfallBacktest",
     "StressResult",
     "UnknownAssetError",
+    "VarBacktest",
     "Vault",
     "__version__",
     "adaptive_simulation_count",
     "align_prices",
     "assess",
+    "backtest_expected_shortfall",
+    "backtest_var",
     "builtin_scenarios",
     "check_correlation",
     "check_events",
@@ -116,6 +124,7 @@ __all__ = [
     "plots",
     "portfolio_metrics",
     "read_vault",
+    "replay_event",
     "rolling_correlation",
     "run_daily",
     "sample_scenarios",

@@ -104,8 +104,9 @@ def test_the_order_of_core():
         "tables", "prices", "alignment", "common_mode", "quality", "depeg", "streaming", "detector", "consensus", "returns",
         "psd", "association", "bootstrap", "correlation", "windows", "volatility", "scenarios", "measures", "statistics",
         "contagion", "first_component", "sensitivity", "regimes", "result_checks", "dependence", "payoff", "loss_model",
-        "sampling", "tally", "variance", "intervals", "importance", "execution", "engine", "contributions", "sample",
+        "sampling", "tally", "variance", "importance", "intervals", "execution", "engine", "contributions", "sample",
         "simulation", "marginal", "stress", "portfolio", "alerts", "comparison", "fingerprint",
+        "backtest", "backtest_shortfall", "replay",
     ]  # fmt: skip
     modules = {path.stem for path in (PACKAGE / "core").glob("*.py")} - {"__init__"}
     assert set(order) == modules
