@@ -30,6 +30,7 @@ from tonsurance_risk.core.regimes import RegimeChange, correlation_regime_change
 from tonsurance_risk.core.replay import EventReplay, replay_event
 from tonsurance_risk.core.result_checks import check_correlation, check_events
 from tonsurance_risk.core.returns import log_returns
+from tonsurance_risk.core.reverse_stress import ReverseStress, reverse_stress
 from tonsurance_risk.core.scenarios import builtin_scenarios, sample_scenarios, scenarios_from_events
 from tonsurance_risk.core.sensitivity import CorrelationSensitivity, correlation_sensitivity
 from tonsurance_risk.core.simulation import LossSample, adaptive_simulation_count, simulate_losses
@@ -81,6 +82,7 @@ __all__ = [
     "QualityRules",
     "Recommendation",
     "RegimeChange",
+    "ReverseStress",
     "RiskError",
     "RiskReport",
     "RunResult",
@@ -125,6 +127,7 @@ __all__ = [
     "portfolio_metrics",
     "read_vault",
     "replay_event",
+    "reverse_stress",
     "rolling_correlation",
     "run_daily",
     "sample_scenarios",
