@@ -1,10 +1,10 @@
 """The smallest shock that brings about a loss: a global search with a bound on how much smaller it could be.
 
 The loss is a sum of functions of one normal each. On an interval between two triggers such a function is concave
-in its normal (a payout is linear in the ratio, which is an exponential), so there the shocks that lose enough are a
-convex set; over all prices they are not. The search therefore branches on intervals of the normals: over a box every
-function is replaced by its concave envelope, the smallest shock of the relaxed problem is found by cutting planes,
-and bounds what the box can hold; boxes that cannot hold a smaller shock than the one known are dropped.
+in its normal (a payout is linear in the ratio, which is an exponential), so there the shocks that lose enough are
+a convex set; over all prices they are not. The search therefore branches on intervals of the normals: over a box
+every function is replaced by its concave envelope, the smallest shock of the relaxed problem is found by cutting
+planes, and bounds what the box can hold; boxes that cannot hold a smaller shock than the one known are dropped.
 
 References
 ----------
@@ -43,6 +43,8 @@ GAP = 1e-3
 CELLS = 256
 """Of the grid of a coin between its lowest floor and its highest trigger."""
 MOST_CUTS = 80
+LOOSE, TIGHT = 1e-5, 1e-9
+"""Shares of what is missing without any shock: closer envelopes are not divided, and closer cuts end."""
 LARGEST_EXPONENT = 500.0
 """No price rises further; payouts have ended long before."""
 LOWEST_RATIO = 1e-6
@@ -127,12 +129,6 @@ class Problem:
     needed: float
     limit: float
 
-    @property
-    def scale(self) -> float:
-        """The most that coins and Bitcoin can lose [USD]."""
-        coins = sum(float(coin.function.values[0]) for coin in self.coins)
-        return coins + (0.0 if self.bitcoin is None else self.bitcoin.value)
-
     def losses(self, shocks: FloatArray) -> FloatArray:
         """Return the loss of each shock, a row each [USD]."""
         normals = np.asarray(shocks) @ self.factor.T
@@ -141,6 +137,10 @@ class Problem:
             paid += coin(normals[:, column])
         paid = np.minimum(paid, self.limit)
         return paid if self.bitcoin is None else paid + self.bitcoin(normals[:, -1])
+
+    def missing(self) -> float:
+        """Return how much more than without any shock has to be lost [USD]."""
+        return self.needed - float(self.losses(np.zeros((1, len(self.factor))))[0])
 
     def along(self, shock: FloatArray, first: float, last: float) -> FloatArray | None:
         """Return the smallest multiple of a shock, from `first` to `last` times it, that loses enough, if any."""
@@ -234,7 +234,7 @@ def nearest_loss(problem: Problem, starts: Sequence[FloatArray], reach: float, m
     if best is not None:
         best = _polished(problem, best)
         reach = _length(best)
-    search = _Search(problem, [Grid.of(coin, reach) for coin in problem.coins], {})
+    search = _Search(problem, [Grid.of(coin, reach) for coin in problem.coins], problem.missing(), {})
     whole: Box = tuple((0, len(grid.points) - 1) for grid in search.grids)
     order = count()
     heap = [(0.0, next(order), whole, problem.rows_of_limit())]
@@ -267,6 +267,7 @@ def nearest_loss(problem: Problem, starts: Sequence[FloatArray], reach: float, m
 class _Search:
     problem: Problem
     grids: list[Grid]
+    missing: float
     envelopes: dict[tuple[int, int, int], tuple[list[float], list[float]]]
 
     def relaxed(
@@ -286,18 +287,23 @@ class _Search:
         return _smallest(problem, tangents, slack, sides, rows, cutoff)
 
     def split(self, box: Box, shock: FloatArray) -> list[Box]:
-        """Return two parts of a box, divided where the envelope is furthest from its function; none if nowhere."""
+        """Return two parts of a box, none where it holds no more than its relaxed problem.
+
+        The coin is the one whose envelope is furthest from its function at the shock; it is divided where that is so
+        anywhere.
+        """
         normals = self.problem.factor @ shock
         gaps = []
         for coin, (first, last) in enumerate(box):
             grid, z = self.grids[coin], normals[coin]
             gaps.append(np.interp(z, *self._envelope(coin, first, last)) - np.interp(z, grid.points, grid.values))
-        if sum(gaps) <= 1e-6 * self.problem.scale:
+        if sum(gaps) <= LOOSE * self.missing:
             return []
         coin = int(np.argmax(gaps))
         first, last = box[coin]
-        points = self.grids[coin].points
-        at = int(np.argmin(np.abs(points[first + 1 : last] - normals[coin]))) + first + 1
+        grid, inside = self.grids[coin], slice(first + 1, last)
+        over = np.interp(grid.points[inside], *self._envelope(coin, first, last)) - grid.values[inside]
+        at = int(np.argmax(over)) + first + 1
         return [(*box[:coin], ends, *box[coin + 1 :]) for ends in ((first, at), (at, last))]
 
     def _envelope(self, coin: int, first: int, last: int) -> tuple[list[float], list[float]]:
@@ -331,7 +337,7 @@ def _smallest(
     """
     cuts = list(rows)
     everything = [*tangents, *([problem.bitcoin.tangent] if problem.bitcoin is not None else [])]
-    shock, length = np.zeros(problem.factor.shape[1]), 0.0
+    shock, length, tolerance = np.zeros(problem.factor.shape[1]), 0.0, TIGHT * problem.missing()
     for _ in range(MOST_CUTS):
         nearest = _least_distance([*sides, *cuts], len(shock))
         if nearest is None:
@@ -342,7 +348,7 @@ def _smallest(
         normals = problem.factor @ shock
         values, slopes = np.array([one(z) for one, z in zip(everything, normals.tolist(), strict=True)]).T
         missing = problem.needed - slack - values.sum()
-        if missing <= 1e-10 * problem.scale:
+        if missing <= tolerance:
             break
         row = slopes @ problem.factor
         steepness = _length(row)

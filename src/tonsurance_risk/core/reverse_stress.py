@@ -22,6 +22,8 @@ from tonsurance_risk.errors import ConvergenceError, UnreachableLossError
 from tonsurance_risk.model import BTC, FloatArray, Scenario, Vault, whole, within
 
 PEG = Scenario("peg", 1.0)
+ROUNDING = 1e-12
+"""A loss counts as reached up to this share of it: the payout of a whole coverage is a sum of floats."""
 FARTHER = 10.0
 """Where prices cannot all fall together, shocks are sought up to so many times the largest that one coin needs."""
 
@@ -35,7 +37,7 @@ class ReverseStress:
     target : float
         The amount [USD].
     loss : float
-        What the vault loses in `scenario`, by `stress_test`: at least the target [USD].
+        What the vault loses in `scenario`, by `stress_test`: at least the target, but for rounding [USD].
     distance : float
         Of the move from the start, in standard deviations (Mahalanobis distance of the log ratios).
     lower_bound : float
@@ -179,12 +181,14 @@ def reverse_stress(
     moves = _Moves.of(model)
     largest = moves.largest()
     attained = moves.largest_is_attained()
-    if loss > largest or (loss == largest and not attained):
+    rounding = ROUNDING * float(loss)
+    needed = float(loss) - rounding
+    if needed > largest or (needed >= largest - 2.0 * rounding and not attained):
         raise _unreachable(loss, largest, attained, moves.unmoving)
-    found = _search(moves, float(loss), largest, most_boxes)
+    found = _search(moves, needed, largest, most_boxes)
     if found.shock is None:
         raise _unreachable(loss, largest, attained, moves.unmoving, together=False)
-    shock, reached = _reaching(moves, vault, found.shock, float(loss))
+    shock, reached = _reaching(moves, vault, found.shock, float(loss), needed)
     distance = float(np.linalg.norm(shock))
     rank = int(np.linalg.matrix_rank(moves.factor)) if len(shock) else 0
     return ReverseStress(
@@ -196,7 +200,7 @@ def reverse_stress(
         plausibility=float(stats.chi2.sf(distance**2, rank)) if rank else 1.0,
         density_ratio=math.exp(-(distance**2) / 2.0),
         assets=moves.table(shock),
-        alone=moves.alone(float(loss)),
+        alone=moves.alone(needed),
         unmoving=moves.unmoving,
         scenario=reached,
         repair_distance=repair_distance,
@@ -389,7 +393,9 @@ def _bottom(moves: _Moves, slack: float) -> FloatArray:
     return np.asarray(np.minimum(found, 0.0))
 
 
-def _reaching(moves: _Moves, vault: Vault, shock: FloatArray, loss: float) -> tuple[FloatArray, Scenario]:
+def _reaching(
+    moves: _Moves, vault: Vault, shock: FloatArray, loss: float, needed: float
+) -> tuple[FloatArray, Scenario]:
     """Return the shock, made longer by rounding errors until `stress_test` finds the loss, and its scenario."""
     for power in range(40):
         longer = shock * (1.0 + (2.0**power - 1.0) * np.finfo(float).eps)
@@ -403,7 +409,7 @@ def _reaching(moves: _Moves, vault: Vault, shock: FloatArray, loss: float) -> tu
             kind="reverse_stress",
             source=f"the most likely move for which the vault loses at least {loss:,.2f} USD",
         )
-        if stress_test(vault, [reached]).losses.iloc[0] >= loss:
+        if stress_test(vault, [reached]).losses.iloc[0] >= needed:
             return longer, reached
     raise ConvergenceError(f"no move was found for which the vault loses {loss!r} USD to rounding", required=loss)
 
