@@ -35,6 +35,8 @@ from tonsurance_risk.model import FloatArray
 
 Tangent: TypeAlias = Callable[[float], tuple[float, float]]
 """Takes a normal and returns a value and a slope of a concave function."""
+Row: TypeAlias = tuple[FloatArray, float]
+"""A row and the least that it times the shock may be."""
 Box: TypeAlias = tuple[tuple[int, int], ...]
 """For each coin the first and the last of its grid points."""
 
@@ -43,6 +45,8 @@ GAP = 1e-3
 CELLS = 256
 """Of the grid of a coin between its lowest floor and its highest trigger."""
 MOST_CUTS = 80
+WITHIN = 1e-9
+"""A normal that is this far from a bend counts as being beside it, not on it."""
 LOOSE, TIGHT = 1e-5, 1e-9
 """Shares of what is missing without any shock: closer envelopes are not divided, and closer cuts end."""
 LARGEST_EXPONENT = 500.0
@@ -157,7 +161,7 @@ class Problem:
                 low = middle
         return np.asarray(high * shock)
 
-    def rows_of_limit(self) -> list[tuple[FloatArray, float]]:
+    def rows_of_limit(self) -> list[Row]:
         """Return the bound on Bitcoin's normal that the limit of the payouts asks for, if any."""
         over = self.needed - self.limit
         if self.bitcoin is None or over == -math.inf:
@@ -169,30 +173,35 @@ class Problem:
 
 @attrs.frozen(eq=False)
 class Grid:
-    """A coin's function on points of its normal; linear between them, ``values + error`` bounds it from above."""
+    """Points of a coin's normal, and values there; between them a line bounds its function from above."""
 
     points: FloatArray
     values: FloatArray
-    error: float
 
     @classmethod
     def of(cls, coin: Coin, reach: float) -> Grid:
         """Return the grid from -reach to reach."""
         knots, slopes = coin.function.knots, coin.function.slopes
-        lowest = knots[0] if knots[0] > 0.0 else LOWEST_RATIO * (knots[1] if len(knots) > 1 else 1.0)
+        lowest = knots[0] if knots[0] > 0.0 else LOWEST_RATIO * knots[1]
         ends = np.clip(coin.normal(np.array([lowest, knots[-1]])), -reach, reach)
         bends = coin.normal(knots[knots > 0.0])
-        bends = bends[(bends > -reach) & (bends < reach)]
+        seen = (bends > -reach) & (bends < reach)
+        bends, below_bends = bends[seen], slopes[knots > 0.0][seen]
         even = np.linspace(ends[0], ends[1], CELLS + 1)
         points = np.unique(np.concatenate([np.array([-reach, reach]), even, bends[:: len(bends) // CELLS + 1]]))
         values = coin(points)
-        # Between points: what knots that are not among them stand out, and how much the exponential bends.
-        over = float(np.max(coin(bends) - np.interp(bends, points, values), initial=0.0))
-        tops = np.minimum(coin.ratio(points[1:]), knots[-1])
-        inside = (points[:-1] >= ends[0]) & (points[1:] <= ends[1])
-        bend = (coin.sigma * np.diff(points)) ** 2 / 8.0 * slopes.max() * tops
-        below = float(values[0] - coin(ends[:1])[0])
-        return cls(points, values, over + float(np.max(bend, initial=0.0, where=inside)) + below)
+        # Between two points a function stands out by its knots there, and bends by at most max |f''| width^2 / 8;
+        # as it does not increase, by no more than it falls.
+        cell = np.searchsorted(points, bends) - 1
+        steepest = np.append(slopes, 0.0)[np.searchsorted(knots, coin.ratio((points[1:] + points[:-1]) / 2.0))]
+        np.maximum.at(steepest, cell, below_bends)
+        error = (
+            steepest * np.minimum(coin.ratio(points[1:]), knots[-1]) * (coin.sigma * np.diff(points)) ** 2 / 8.0
+        )
+        knots_over = np.zeros(len(error))
+        np.maximum.at(knots_over, cell, coin(bends) - np.interp(bends, points, values))
+        error = np.minimum(error + knots_over, -np.diff(values))
+        return cls(points, values + np.maximum(np.append(error, 0.0), np.append(0.0, error)))
 
     def envelope(self, first: int, last: int) -> tuple[list[float], list[float]]:
         """Return the corners of the concave envelope from one point to another."""
@@ -237,7 +246,7 @@ def nearest_loss(problem: Problem, starts: Sequence[FloatArray], reach: float, m
     search = _Search(problem, [Grid.of(coin, reach) for coin in problem.coins], problem.missing(), {})
     whole: Box = tuple((0, len(grid.points) - 1) for grid in search.grids)
     order = count()
-    heap = [(0.0, next(order), whole, problem.rows_of_limit())]
+    heap: list[tuple[float, int, Box, list[Row]]] = [(0.0, next(order), whole, [])]
     bound, boxes = math.inf, 0
     while heap and boxes < most_boxes:
         smallest, _, box, rows = heapq.heappop(heap)
@@ -250,13 +259,15 @@ def nearest_loss(problem: Problem, starts: Sequence[FloatArray], reach: float, m
         if relaxed is None:
             bound = min(bound, length)
             continue
-        nearer = problem.along(relaxed, 1.0, max(reach / length, 1.0)) if length > 0.0 else None
-        if nearer is not None and (best is None or _length(nearer) < reach):
-            best = _polished(problem, nearer)
-            reach = _length(best)
+        near = [problem.along(relaxed, 1.0, max(reach / length, 1.0))] if length > 0.0 else []
         parts = search.split(box, relaxed)
         if not parts:
             bound = min(bound, length)
+            near.append(_smallest_around(problem, search.inside(box, relaxed)))
+        for shock in near:
+            if shock is not None and (best is None or _length(shock) < reach):
+                best = _polished(problem, shock)
+                reach = _length(best)
         for part in parts:
             heapq.heappush(heap, (length, next(order), part, rows))
     bound = min([bound, *(smallest for smallest, *_ in heap)])
@@ -270,12 +281,9 @@ class _Search:
     missing: float
     envelopes: dict[tuple[int, int, int], tuple[list[float], list[float]]]
 
-    def relaxed(
-        self, box: Box, rows: list[tuple[FloatArray, float]], cutoff: float
-    ) -> tuple[FloatArray | None, float, list[tuple[FloatArray, float]]]:
+    def relaxed(self, box: Box, rows: list[Row], cutoff: float) -> tuple[FloatArray | None, float, list[Row]]:
         """Return the smallest shock of the relaxed problem, a bound on the length, and the cuts; None: drop it."""
         tangents = [self._tangent(coin, *ends) for coin, ends in enumerate(box)]
-        slack = sum(grid.error for grid in self.grids)
         problem = self.problem
         sides = []
         for coin, (first, last) in enumerate(box):
@@ -284,13 +292,13 @@ class _Search:
                 sides.append((row, points[first]))
             if last < len(points) - 1:
                 sides.append((-row, -points[last]))
-        return _smallest(problem, tangents, slack, sides, rows, cutoff)
+        return _smallest(problem, tangents, problem.needed, sides, rows, cutoff)
 
     def split(self, box: Box, shock: FloatArray) -> list[Box]:
         """Return two parts of a box, none where it holds no more than its relaxed problem.
 
-        The coin is the one whose envelope is furthest from its function at the shock; it is divided where that is so
-        anywhere.
+        The coin is the one whose envelope is furthest from its function at the shock; it is divided where the two
+        are furthest apart.
         """
         normals = self.problem.factor @ shock
         gaps = []
@@ -305,6 +313,14 @@ class _Search:
         over = np.interp(grid.points[inside], *self._envelope(coin, first, last)) - grid.values[inside]
         at = int(np.argmax(over)) + first + 1
         return [(*box[:coin], ends, *box[coin + 1 :]) for ends in ((first, at), (at, last))]
+
+    def inside(self, box: Box, shock: FloatArray) -> FloatArray:
+        """Return the normals of a shock, those on a side of the box moved into it."""
+        normals = self.problem.factor @ shock
+        for coin, (first, last) in enumerate(box):
+            points = self.grids[coin].points
+            normals[coin] = min(max(normals[coin], points[first] + WITHIN), points[last] - WITHIN)
+        return np.asarray(normals)
 
     def _envelope(self, coin: int, first: int, last: int) -> tuple[list[float], list[float]]:
         key = coin, first, last
@@ -326,20 +342,20 @@ class _Search:
 def _smallest(
     problem: Problem,
     tangents: Sequence[Tangent],
-    slack: float,
-    sides: list[tuple[FloatArray, float]],
-    rows: list[tuple[FloatArray, float]],
+    needed: float,
+    sides: list[Row],
+    rows: list[Row],
     cutoff: float,
-) -> tuple[FloatArray | None, float, list[tuple[FloatArray, float]]]:
-    """Return the smallest shock within sides that loses enough by concave functions, by cutting planes.
+) -> tuple[FloatArray | None, float, list[Row]]:
+    """Return the smallest shock within sides that loses what is needed by concave functions, by cutting planes.
 
     Cuts are added to the rows that are given. None: there is none shorter than the cutoff.
     """
-    cuts = list(rows)
+    cuts, always = list(rows), [*sides, *problem.rows_of_limit()]
     everything = [*tangents, *([problem.bitcoin.tangent] if problem.bitcoin is not None else [])]
     shock, length, tolerance = np.zeros(problem.factor.shape[1]), 0.0, TIGHT * problem.missing()
     for _ in range(MOST_CUTS):
-        nearest = _least_distance([*sides, *cuts], len(shock))
+        nearest = _least_distance([*always, *cuts], len(shock))
         if nearest is None:
             return None, math.inf, cuts
         shock, length = nearest, max(_length(nearest), length)
@@ -347,7 +363,7 @@ def _smallest(
             return None, length, cuts
         normals = problem.factor @ shock
         values, slopes = np.array([one(z) for one, z in zip(everything, normals.tolist(), strict=True)]).T
-        missing = problem.needed - slack - values.sum()
+        missing = needed - values.sum()
         if missing <= tolerance:
             break
         row = slopes @ problem.factor
@@ -358,7 +374,7 @@ def _smallest(
     return shock, length, [cut for cut in cuts if cut[0] @ shock - cut[1] <= 1e-6 * (1.0 + length)]
 
 
-def _least_distance(rows: Sequence[tuple[FloatArray, float]], size: int) -> FloatArray | None:
+def _least_distance(rows: Sequence[Row], size: int) -> FloatArray | None:
     """Return the shortest y with ``row y >= bound`` for all rows, None where there is none [Lawson and Hanson]."""
     bounds = np.array([bound for _, bound in rows])
     if not (bounds > 0.0).any():
@@ -374,25 +390,31 @@ def _least_distance(rows: Sequence[tuple[FloatArray, float]], size: int) -> Floa
 
 def _polished(problem: Problem, shock: FloatArray) -> FloatArray:
     """Return the smallest shock that loses enough where every function is concave around the given one."""
-    normals = problem.factor @ shock
+    nearest = _smallest_around(problem, problem.factor @ shock)
+    return shock if nearest is None or _length(nearest) > _length(shock) else nearest
+
+
+def _smallest_around(problem: Problem, normals: FloatArray) -> FloatArray | None:
+    """Return the smallest shock that loses enough where every function is concave around some normals, if any."""
     sides, tangents = [], []
     for coin, z, row in zip(problem.coins, normals, problem.factor, strict=False):
         low, high = coin.concave_around(z)
         sides += [(row, low)] if low > -math.inf else []
         sides += [(-row, -high)] if high < math.inf else []
         tangents.append(_tangent_within(coin, low, high))
-    nearest, _, _ = _smallest(problem, tangents, 0.0, sides, problem.rows_of_limit(), math.inf)
-    if nearest is None:
-        return shock
-    nearest = problem.along(nearest, 1.0, 1.0 + 1e-6)
-    return shock if nearest is None or _length(nearest) > _length(shock) else nearest
+    # A little more than enough, since cuts end a little short of what they aim at.
+    aim = problem.needed + 2.0 * TIGHT * problem.missing()
+    nearest, _, _ = _smallest(problem, tangents, aim, sides, [], math.inf)
+    if nearest is None or problem.losses(nearest[None])[0] < problem.needed:
+        return None
+    return problem.along(nearest, 1.0 - 1e-6, 1.0)
 
 
 def _tangent_within(coin: Coin, low: float, high: float) -> Tangent:
     """Return tangents of a coin's function that touch it between two bends, where they bound it from above."""
 
     def tangent(z: float) -> tuple[float, float]:
-        touching = min(max(z, low + 1e-9), high)
+        touching = min(max(z, low + WITHIN), high - WITHIN)
         value, slope = coin.tangent(touching)
         return value + slope * (z - touching), slope
 

@@ -172,6 +172,35 @@ class TestTwoAssets:
             assert result.lower_bound <= nearest + 1e-9
         assert result.proven
 
+    @pytest.mark.parametrize(
+        ("policies", "sigma", "rho", "needed"),
+        [
+            # The nearest move is at a floor, where more of the same move loses less: the other coin rises.
+            (
+                [(1, 250.0, 1.007, 0.907), (0, 100.0, 0.942, 0.937), (1, 100.0, 1.109, 1.009), (0, 250.0, 0.991, 0.986)],
+                [0.32, 0.116], -0.5, 464.7,
+            ),
+            (
+                [(0, 100.0, 0.917, 0.417), (0, 250.0, 0.878, 0.848), (0, 100.0, 0.61, 0.58), (1, 100.0, 1.105, 1.1)],
+                [0.183, 0.338], -0.95, 311.3,
+            ),
+        ],
+    )  # fmt: skip
+    def test_moves_at_a_floor(self, policies, sigma, rho, needed):
+        """As before, on a finer grid."""
+        names = [USDC, DAI]
+        vault, correlation = book(*[(names[asset], *rest) for asset, *rest in policies]), matrix(rho, *names)
+
+        result = checked(
+            vault, tr.reverse_stress(vault, needed, volatility=dict(zip(names, sigma, strict=True)), correlation=correlation)
+        )  # fmt: skip
+
+        nearest = grid_distance(
+            lambda z: plain_loss(policies, 0.0, z, sigma), needed, correlation.to_numpy(), 6.0, 0.01
+        )
+        assert nearest - grid_error(correlation.to_numpy(), 0.01) <= result.distance <= nearest + 1e-9
+        assert result.proven
+
     def test_three_with_bitcoin(self):
         """Two coins and Bitcoin, correlated, on a grid of 121 points a side."""
         policies = [(0, 500.0, 0.95, 0.8), (1, 500.0, 0.9, 0.85), (0, 200.0, 0.7, 0.6)]
@@ -371,7 +400,7 @@ class TestSettings:
             with pytest.raises(UnreachableLossError, match="less than 1,500.00 USD; asked for 1,500.00"):
                 tr.reverse_stress(vault, 1500.0, volatility={USDC: 0.1, DAI: 0.1})
             near = checked(vault, tr.reverse_stress(vault, 1499.0, volatility={USDC: 0.1, DAI: 0.1}))
-            assert near.scenario.prices[USDC] == pytest.approx(0.9 * 0.001)
+            assert near.scenario.prices[USDC] == pytest.approx(0.9 * 0.001, rel=1e-5)
 
     def test_the_aggregate_limit(self):
         """Payouts end at 900: the rest has to come from Bitcoin."""
