@@ -422,6 +422,29 @@ class TestSettings:
         with pytest.raises(UnreachableLossError, match="less than 1,400.00"):
             tr.reverse_stress(vault, 1400.0, volatility=volatility)
 
+    def test_the_aggregate_limit_at_a_floor(self):
+        """Where payouts are beyond their limit in one box and not in the next."""
+        policies = [(1, 250.0, 0.648, 0.643), (1, 250.0, 0.853, 0.553), (0, 50.0, 0.95, 0.9), (1, 50.0, 0.95, 0.9)]
+        names, sigma = [USDC, DAI, "BTC"], [0.164, 0.075, 0.127]
+        values = np.array([[1.0, 0.226, 0.291], [0.226, 1.0, -0.153], [0.291, -0.153, 1.0]])
+        vault = book(*[(names[a], *rest) for a, *rest in policies], btc_value=724.0, aggregate_limit=394.5)
+
+        result = checked(
+            vault,
+            tr.reverse_stress(
+                vault, 652.8, volatility=dict(zip(names, sigma, strict=True)),
+                correlation=pd.DataFrame(values, index=names, columns=names),
+            ),
+        )  # fmt: skip
+
+        nearest = grid_distance(
+            lambda z: np.minimum(plain_loss(policies, 0.0, z, sigma), 394.5)
+            - 724.0 * (np.exp(0.127 * z[2] - 0.127**2 / 2.0) - 1.0),
+            652.8, values, 8.0, 0.1,
+        )  # fmt: skip
+        assert nearest - grid_error(values, 0.1) <= result.distance <= nearest + 1e-9
+        assert result.proven
+
     def test_around_a_scenario(self):
         """Its prices, its Bitcoin, its multipliers; the distance counts from there."""
         vault = book((USDC, 1000.0, 0.9, 0.7), (DAI, 500.0, 0.9, 0.7))
