@@ -52,7 +52,7 @@ from tonsurance_risk.model import (
 )
 from tonsurance_risk.report import RiskReport
 from tonsurance_risk.reporting import save_report
-from tonsurance_risk.runner import RunResult, run_daily
+from tonsurance_risk.runner import RunResult, run_daily, run_weekly
 from tonsurance_risk.storage import open_store
 from tonsurance_risk.version import __version__
 
@@ -130,6 +130,7 @@ __all__ = [
     "reverse_stress",
     "rolling_correlation",
     "run_daily",
+    "run_weekly",
     "sample_scenarios",
     "sample_vault",
     "save_report",

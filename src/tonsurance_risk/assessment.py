@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from tonsurance_risk.assets import NOT_COINS_ON_PEG, canonical, check_symbols, own_pegs
+from tonsurance_risk.core.alert_memory import OpenAlert, remember
 from tonsurance_risk.core.alerts import Findings, recommendations, risk_alerts
 from tonsurance_risk.core.comparison import (
     TREND,
@@ -70,6 +71,7 @@ def assess(
     n: int | None = None,
     source: str = "not named",
     others: Sequence[pd.DataFrame] = (),
+    open_alerts: Iterable[OpenAlert] = (),
 ) -> RiskReport:
     """Assess the risk of a vault from prices known at `as_of`.
 
@@ -98,6 +100,8 @@ def assess(
     others : sequence of DataFrame
         Wide frames of other sources [USD], each named in ``attrs["vendor"]``. They confirm prints and events; one
         that repeats `prices` to the last digit confirms nothing.
+    open_alerts : iterable of OpenAlert
+        Those open after the report before this one.
 
     Returns
     -------
@@ -171,6 +175,7 @@ def assess(
         ages=_ages(usable, quality, end, bar),
     )
     alerts = risk_alerts(findings)
+    memory, changes = remember(open_alerts, alerts, end)
     return RiskReport(
         as_of=end,
         generated_at=made,
@@ -202,6 +207,8 @@ def assess(
         contagion=contagion,
         alerts=tuple(alerts),
         recommendations=tuple(recommendations(alerts, findings)),
+        open_alerts=memory,
+        alert_changes=changes,
     )
 
 

@@ -7,9 +7,11 @@ the lock.
 from __future__ import annotations
 
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -17,19 +19,33 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
-from tonsurance_risk import cli_db
+from tonsurance_risk import cli_config, cli_db, cli_runs, cli_scenarios, cli_serve
 from tonsurance_risk.core.simulation import MOST_SIMULATIONS
 from tonsurance_risk.core.windows import LONGEST_WINDOW
 from tonsurance_risk.errors import LockHeldError, RiskError, SettingsError, UnknownAssetError
-from tonsurance_risk.inputs import read_vault, sample_vault
 from tonsurance_risk.model import MOST_SEED
 from tonsurance_risk.ports import Clock, PriceSource, SystemClock
 from tonsurance_risk.reporting.correlations import print_correlations, save_correlations
 from tonsurance_risk.reporting.events import print_events, save_events
 from tonsurance_risk.reporting.files import json_text, table_path
 from tonsurance_risk.reporting.terminal import print_summary
+from tonsurance_risk.runner.backfill import (
+    backfill_end,
+    describe_backfill,
+    describe_plan,
+    plan_backfill,
+    run_backfill,
+)
 from tonsurance_risk.runner.daily import RunResult, describe, run_daily
 from tonsurance_risk.runner.dependence import correlate_prices
 from tonsurance_risk.runner.detection import (
@@ -40,7 +56,7 @@ from tonsurance_risk.runner.detection import (
     prices_from_source,
     prices_from_store,
 )
-from tonsurance_risk.sources import CsvSource, SampleSource
+from tonsurance_risk.sources import SampleSource, open_source, source_names
 from tonsurance_risk.storage import open_store
 from tonsurance_risk.version import __version__
 
@@ -54,7 +70,15 @@ app = typer.Typer(
 )
 
 
-app.add_typer(cli_db.app, name="db")
+_SOURCES = (
+    "sample (a simulated market), csv:FOLDER, coingecko[:TIER], binance[:SOURCE OF USDT], kraken, coinbase, "
+    "defillama, or one of an installed plug-in."
+)
+
+for _name, _group in {"config": cli_config, "db": cli_db, "scenarios": cli_scenarios}.items():
+    app.add_typer(_group.app, name=_name)
+for _command in (cli_runs.weekly, cli_runs.run, cli_runs.schedule, cli_runs.status, cli_serve.serve):
+    app.command()(_command)
 
 
 class Interval(StrEnum):
@@ -89,13 +113,12 @@ def _root(
 
 @app.command()
 def daily(
-    db: Annotated[
-        str, typer.Option(help="URL of the store: sqlite:///FILE, postgresql+psycopg://..., or memory://.")
-    ] = "sqlite:///tonsurance_risk.db",
+    config: cli_runs.Config = None,
+    db: cli_runs.Db = None,
     source: Annotated[
-        str, typer.Option(help="Where prices come from: sample (a simulated market), or csv:FOLDER.")
-    ] = "sample",
-    interval: Annotated[Interval, typer.Option(help="Step of the price samples.")] = Interval.HOUR,
+        str | None, typer.Option(help=f"Where prices come from.  [default: sample] {_SOURCES}")
+    ] = None,
+    interval: Annotated[Interval | None, typer.Option(help="Step of the price samples.  [default: 1h]")] = None,
     vault: Annotated[
         Path | None, typer.Option(help="Vault file, JSON; the built-in sample vault when not given.")
     ] = None,
@@ -103,8 +126,10 @@ def daily(
         str | None,
         typer.Option(help="Logical date (00:00 UTC of it) or full instant; today, for sample its last day."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("reports"),
-    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of the simulation.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for the report.  [default: reports]")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=MOST_SEED, help="Seed of the simulation.  [default: 0]")
+    ] = None,
     n: Annotated[
         int | None,
         typer.Option(
@@ -112,31 +137,84 @@ def daily(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    log_json: cli_runs.LogJson = False,
 ) -> int:
     """Fetch prices, assess the vault and write the risk report of one date."""
-    prices = _source(source)
-    instant = _as_of(as_of, prices, SystemClock())
-    book = sample_vault() if vault is None else read_vault(vault)
-    with open_store(db) as store, _progress() as bar:
+    step = None if interval is None else interval.value
+    given = {"db": db, "source": source, "interval": step, "vault": vault, "out": out, "seed": seed, "n": n}
+    settings = cli_runs.settings_of(config, log_json=log_json, **given)
+    with _progress() as bar:
         task = bar.add_task("starting", total=None)
-        result = run_daily(
-            store,
-            prices,
-            book,
-            as_of=instant,
-            step=interval.value,
-            out=out,
-            seed=seed,
-            n=n,
-            progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
-        )
+
+        def progress(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=total)
+
+        with cli_runs.desk_of(settings, progress) as desk:
+            result = run_daily(
+                desk.store,
+                desk.source,
+                desk.vault,
+                as_of=_as_of(as_of, desk.source, desk.clock),
+                step=desk.step,
+                out=desk.out,
+                seed=desk.seed,
+                n=desk.n,
+                progress=progress,
+            )
+            cli_runs.after_run(settings, desk.store)
     _show(result, as_json=as_json)
+    return ATTENTION if result.needs_attention else DONE
+
+
+@app.command()
+def backfill(
+    start_date: Annotated[str, typer.Option(help="First date, UTC: 2020-01-01.")],
+    assets: Annotated[
+        str | None, typer.Option(help="Symbols with commas between; the 14 stablecoins and BTC when not given.")
+    ] = None,
+    db: Annotated[
+        str, typer.Option(help="URL of the store: sqlite:///FILE or postgresql+psycopg://....")
+    ] = "sqlite:///tonsurance_risk.db",
+    source: Annotated[str, typer.Option(help=f"{_SOURCES} The tier by the key that is set.")] = "coingecko",
+    interval: Annotated[Interval, typer.Option(help="Step of the price samples.")] = Interval.HOUR,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, ask for nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan or the result as JSON.")] = False,
+) -> int:
+    """Fetch the prices of years that the store lacks; go on where an earlier run ended."""
+    prices = open_source(source)
+    start = _instant(start_date, "--start-date")
+    wanted = None if assets is None else _symbols(assets)
+    now = SystemClock().now()
+    with open_store(db) as store:
+        if dry_run:
+            plan = plan_backfill(store, prices, wanted, start=start, end=backfill_end(now), step=interval.value)
+            typer.echo(json_text(plan.to_dict()) if as_json else describe_plan(plan), nl=not as_json)
+            return ATTENTION if plan.out_of_history else DONE
+        with _progress(TimeRemainingColumn()) as bar:
+            task = bar.add_task("planning", total=None)
+            result = run_backfill(
+                store,
+                prices,
+                wanted,
+                start=start,
+                end=backfill_end(now),
+                step=interval.value,
+                progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
+            )
+    if as_json:
+        typer.echo(json_text(result.to_dict()), nl=False)
+    else:
+        typer.echo(describe_plan(result.plan))
+        typer.echo("\n".join(describe_backfill(result)))
     return ATTENTION if result.needs_attention else DONE
 
 
 _Place = Annotated[
     str | None,
-    typer.Argument(metavar="SOURCE", help="sample, a folder of prices, or a file ASSET_1h.csv or ASSET_1d.csv."),
+    typer.Argument(
+        metavar="SOURCE",
+        help=f"A folder of prices, a file ASSET_1h.csv or ASSET_1d.csv, or a source. {_SOURCES}",
+    ),
 ]
 _PlaceOrName = Annotated[
     str | None,
@@ -250,8 +328,11 @@ def _days(given: str) -> list[int]:
 
 def _stored_name(source: str) -> str:
     """Return the name under which a source's prices are stored; a name that is no source is one already."""
-    if source == "sample" or (source.startswith("csv:") and Path(source.removeprefix("csv:")).is_dir()):
-        return _source(source).name
+    if source.startswith("coingecko:"):
+        return "coingecko"
+    if source.partition(":")[0] in source_names():
+        with suppress(SettingsError):
+            return open_source(source).name
     return source
 
 
@@ -277,7 +358,7 @@ def _gathered(
         name = f"csv:{name}"
     if not name.startswith("csv:") and (name.endswith(".csv") or Path(name).is_file()):
         return prices_from_file(name, interval and interval.value, assets)
-    return prices_from_source(_source(name, "SOURCE must be sample, csv:FOLDER or a CSV file"), step, assets)
+    return prices_from_source(open_source(name), step, assets)
 
 
 def _symbols(given: str) -> list[str]:
@@ -295,15 +376,6 @@ def _duration(given: str, option: str) -> timedelta:
     return timedelta(**{unit: float(found[1])})
 
 
-def _source(name: str, accepted: str = "--source must be sample or csv:FOLDER") -> PriceSource:
-    if name == "sample":
-        return SampleSource()
-    kind, _, place = name.partition(":")
-    if kind == "csv" and place:
-        return CsvSource(place)
-    raise SettingsError(f"{accepted}, found {name!r}", observed=name)
-
-
 def _as_of(given: str | None, source: PriceSource, clock: Clock) -> datetime:
     if given is None:
         if isinstance(source, SampleSource):
@@ -312,29 +384,30 @@ def _as_of(given: str | None, source: PriceSource, clock: Clock) -> datetime:
     return _instant(given)
 
 
-def _instant(given: str) -> datetime:
+def _instant(given: str, option: str = "--as-of") -> datetime:
     try:
         instant = datetime.fromisoformat(given)
     except ValueError as error:
         raise SettingsError(
-            f"--as-of must be a date such as 2024-12-31 or an instant such as 2024-12-31T06:00Z, found {given!r}",
+            f"{option} must be a date such as 2024-12-31 or an instant such as 2024-12-31T06:00Z, found {given!r}",
             observed=given,
         ) from error
     if instant.tzinfo is not None:
         return instant
     if len(given) > len("2024-12-31"):
         raise SettingsError(
-            f"--as-of must say its time zone, for example {given}Z for UTC, found {given!r}", observed=given
+            f"{option} must say its time zone, for example {given}Z for UTC, found {given!r}", observed=given
         )
     return instant.replace(tzinfo=UTC)
 
 
-def _progress() -> Progress:
+def _progress(*more: ProgressColumn) -> Progress:
     return Progress(
         TextColumn("{task.description:<18}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        *more,
         console=Console(stderr=True),
         transient=True,
     )
@@ -384,5 +457,10 @@ def _complain(error: Exception, code: int) -> int:
 
 
 def main() -> None:
-    """Entry point of the command `tonsurance-risk`."""
+    """Entry point of the command `tonsurance-risk`; to be terminated is to be interrupted."""
+    signal.signal(signal.SIGTERM, _interrupted)
     sys.exit(run())
+
+
+def _interrupted(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,8 +12,9 @@ import typer
 
 from tonsurance_risk.errors import SettingsError
 from tonsurance_risk.reporting.files import json_text
+from tonsurance_risk.runner.desk import RETENTION
 from tonsurance_risk.runner.integrity import check_store
-from tonsurance_risk.runner.maintenance import RETENTION, archive_prices
+from tonsurance_risk.runner.maintenance import archive_prices
 from tonsurance_risk.storage import SqlStore, open_database
 from tonsurance_risk.storage.copies import Contents, back_up, restore
 from tonsurance_risk.storage.information import information
@@ -26,26 +28,26 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-_Database = Annotated[
+Database = Annotated[
     str, typer.Option("--db", help="sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE.")
 ]
-_Json = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
+Json = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
 _DEFAULT = "sqlite:///tonsurance_risk.db"
 
 
 @app.command()
-def upgrade(db: _Database = _DEFAULT) -> int:
+def upgrade(db: Database = _DEFAULT) -> int:
     """Bring the database to the schema of this version; set up one that is empty."""
-    with _opened(db, migrate=True, may_be_new=True) as store:
+    with opened(db, migrate=True, may_be_new=True) as store:
         found = information(store.database)
     typer.echo(f"{found['database']} has the schema version {found['schema_version']}")
     return DONE
 
 
 @app.command()
-def info(db: _Database = _DEFAULT, as_json: _Json = False) -> int:
+def info(db: Database = _DEFAULT, as_json: Json = False) -> int:
     """Show what the database holds."""
-    with _opened(db) as store:
+    with opened(db) as store:
         found = information(store.database)
     _print(found, as_json=as_json)
     return DONE
@@ -53,28 +55,28 @@ def info(db: _Database = _DEFAULT, as_json: _Json = False) -> int:
 
 @app.command()
 def backup(
-    file: Annotated[Path, typer.Argument(help="SQLite file to write; must not exist.")], db: _Database = _DEFAULT
+    file: Annotated[Path, typer.Argument(help="SQLite file to write; must not exist.")], db: Database = _DEFAULT
 ) -> int:
     """Copy the database, of either kind, to an SQLite file, and read it again."""
-    with _opened(db) as store:
+    with opened(db) as store:
         copied = back_up(store.database, file)
     typer.echo(f"{_rows(copied)} in {file}")
     return DONE
 
 
 @app.command("restore")
-def restore_(file: Annotated[Path, typer.Argument(help="A backup.")], db: _Database = _DEFAULT) -> int:
+def restore_(file: Annotated[Path, typer.Argument(help="A backup.")], db: Database = _DEFAULT) -> int:
     """Copy a backup into a database, of either kind, that holds no data yet."""
-    with _opened(db, may_be_new=True) as store:
+    with opened(db, may_be_new=True) as store:
         copied = restore(file, store.database)
         typer.echo(f"{_rows(copied)} restored into {store.database.name}")
     return DONE
 
 
 @app.command()
-def check(db: _Database = _DEFAULT, as_json: _Json = False) -> int:
+def check(db: Database = _DEFAULT, as_json: Json = False) -> int:
     """Look for broken rules, gaps, and results that the prices no longer give; change nothing."""
-    with _opened(db) as store:
+    with opened(db) as store:
         checks = check_store(store)
     if as_json:
         typer.echo(json_text({"checks": [attrs.asdict(one) for one in checks]}), nl=False)
@@ -87,7 +89,7 @@ def check(db: _Database = _DEFAULT, as_json: _Json = False) -> int:
 @app.command()
 def archive(
     folder: Annotated[Path, typer.Argument(help="Folder for the files.")],
-    db: _Database = _DEFAULT,
+    db: Database = _DEFAULT,
     before: Annotated[
         str | None, typer.Option(help="Date; months that end before it are archived.  [default: 730 days ago]")
     ] = None,
@@ -97,7 +99,7 @@ def archive(
         limit = datetime.now(UTC) - RETENTION if before is None else datetime.fromisoformat(before)
     except ValueError as error:
         raise SettingsError(f"--before must be a date such as 2023-01-01, found {before!r}") from error
-    with _opened(db) as store:
+    with opened(db) as store:
         made = archive_prices(
             store, folder, before=limit.astimezone(UTC) if limit.tzinfo else limit.replace(tzinfo=UTC)
         )
@@ -105,11 +107,13 @@ def archive(
     return DONE
 
 
-def _opened(db: str, *, migrate: bool = False, may_be_new: bool = False) -> SqlStore:
+def opened(db: str, *, migrate: bool = False, may_be_new: bool = False) -> SqlStore:
+    """Open the store in a database that outlives the command, and is there already unless it may be new."""
     if db == "memory://":
         raise SettingsError("--db memory:// is gone when the command ends; name a database")
     file = Path(db.removeprefix("sqlite:///"))
-    if not may_be_new and db.startswith("sqlite:///") and not file.exists():
+    # Not Path.exists, which raises where a name is too long.
+    if not may_be_new and db.startswith("sqlite:///") and not os.path.exists(file):  # noqa: PTH110
         # Opening it would make an empty one.
         raise SettingsError(f"--db: there is no database {str(file)!r}", observed=str(file))
     return SqlStore(open_database(db, migrate=migrate))
@@ -124,7 +128,10 @@ def _print(found: dict[str, Any], *, as_json: bool) -> None:
         typer.echo(json_text(found), nl=False)
         return
     for name in ("database", "schema_version", "size_bytes", "timescaledb"):
-        typer.echo(f"{name.replace('_', ' ')}: {found[name]}")
+        facts = found[name]
+        if isinstance(facts, dict):
+            facts = ", ".join(f"{what.replace('_', ' ')} {fact}" for what, fact in facts.items())
+        typer.echo(f"{name.replace('_', ' ')}: {facts}")
     for table, rows in found["rows"].items():
         typer.echo(f"  {table}: {rows:,}")
     for prices in found["prices"]:

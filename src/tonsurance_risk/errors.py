@@ -1,4 +1,4 @@
-"""The whole tree of errors; sources and jobs to come raise those of waiting, history and locks.
+"""The whole tree of errors.
 
 ::
 
@@ -16,16 +16,22 @@
     ├── SourceError
     │   ├── SourceUnavailableError   (ConnectionError) the source did not answer
     │   ├── RateLimitedError         (ConnectionError) the source asks to wait; see ``retry_after``
+    │   │   └── CreditsUsedUpError                     no more calls this month
+    │   ├── SourceBlockedError       (PermissionError) the source does not serve us from here
     │   ├── HistoryLimitError        (ValueError)      the source does not reach back that far
     │   ├── PayloadError             (ValueError)      the answer cannot be read
     │   └── UnknownAssetError        (LookupError)     nobody knows this symbol
     ├── StorageError
     │   ├── SchemaVersionError       (RuntimeError)    the database is older or newer than the code
     │   ├── StoreBusyError           (TimeoutError)    another process holds the database
-    │   ├── StoreUnavailableError    (ConnectionError) the database server does not answer
+    │   ├── StoreUnavailableError    (ConnectionError) the database does not answer or takes no writes
     │   ├── StoreCorruptError        (ValueError)      the file is not a sound database
     │   └── LockHeldError            (RuntimeError)    another run holds the lock
-    └── SettingsError                (ValueError)      a setting that cannot be used
+    ├── SinkError
+    │   ├── AlertRefusedError        (ValueError)      a receiver does not take the alert; again would not help
+    │   └── AlertUndeliveredError    (ConnectionError) the receiver did not take it now; see ``retry_after``
+    ├── SettingsError                (ValueError)      a setting that cannot be used
+    └── ClockSuspectError            (RuntimeError)    the clock of the machine cannot be right
 
 The message says what, where and what is accepted; the facts are attributes as well.
 A plainly wrong argument (a level of 95, a negative weight) is a `ValueError` that names the argument.
@@ -123,6 +129,14 @@ class RateLimitedError(SourceError, ConnectionError):
     """The source asks to wait."""
 
 
+class CreditsUsedUpError(RateLimitedError):
+    """The calls that the plan grants are used up; waiting for minutes does not help."""
+
+
+class SourceBlockedError(SourceError, PermissionError):
+    """The source does not serve us from here: a firewall, a region, a redirect elsewhere. Not tried again."""
+
+
 class HistoryLimitError(SourceError, ValueError):
     """The source does not reach back that far."""
 
@@ -148,7 +162,7 @@ class StoreBusyError(StorageError, TimeoutError):
 
 
 class StoreUnavailableError(StorageError, ConnectionError):
-    """The database server does not answer, does not let us in, or takes no writes."""
+    """The database does not answer, does not let us in, or takes no writes."""
 
 
 class StoreCorruptError(StorageError, ValueError):
@@ -159,5 +173,21 @@ class LockHeldError(StorageError, RuntimeError):
     """Another run holds the lock."""
 
 
+class SinkError(RiskError):
+    """An alert did not arrive."""
+
+
+class AlertRefusedError(SinkError, ValueError):
+    """The receiver does not take this alert, or is not one that alerts may be sent to; do not repeat it."""
+
+
+class AlertUndeliveredError(SinkError, ConnectionError):
+    """The receiver did not take the alert now; repeat it later, not before `retry_after` [s] where it is known."""
+
+
 class SettingsError(RiskError, ValueError):
     """A setting cannot be used."""
+
+
+class ClockSuspectError(RiskError, RuntimeError):
+    """The clock of the machine cannot be right."""

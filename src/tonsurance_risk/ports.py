@@ -8,17 +8,20 @@ wrong argument) come out.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import attrs
 import pandas as pd
 
+from tonsurance_risk.core.alerts import SEVERITIES, Severity
 from tonsurance_risk.core.correlation import CorrelationMatrix
-from tonsurance_risk.model import DepegEvent, Scenario
+from tonsurance_risk.errors import SourceError
+from tonsurance_risk.model import DepegEvent, Scenario, as_utc
 
 
 class Clock(Protocol):
@@ -73,41 +76,164 @@ class ScenarioBacktest:
     evaluated_at: pd.Timestamp
 
 
+JobEnd = Literal["done", "failed", "interrupted", "abandoned"]
+"""How a run ended; one that was abandoned did not say so, its process was gone."""
+
+
 @attrs.frozen(kw_only=True)
 class JobStatus:
-    """What is known of a job and logical date."""
+    """What is known of a job and logical date.
+
+    Parameters
+    ----------
+    job : str
+    logical_date : Timestamp
+    status : {"running", "done", "failed", "interrupted", "abandoned"}
+        Of the last attempt.
+    attempts : int
+        So far.
+    started_at, ended_at : Timestamp
+        Of the last attempt; None while it runs.
+    host : str
+        Where it ran.
+    forced : bool
+        Whether it ran although it was done.
+    rows : int or None
+        How many it wrote, new or changed.
+    message : str
+        What it did, or what went wrong.
+    details : dict
+        What else it found, in JSON types.
+    """
 
     job: str
     logical_date: pd.Timestamp
-    status: Literal["running", "done", "failed"]
+    status: Literal["running"] | JobEnd
     attempts: int
     started_at: pd.Timestamp
     ended_at: pd.Timestamp | None
+    host: str
+    forced: bool
+    rows: int | None
     message: str
+    details: dict[str, Any]
 
 
 @attrs.frozen(kw_only=True)
 class StoredAlert:
-    """An alert of a stored report.
+    """What is to be said of an alert of a stored report.
 
     Parameters
     ----------
     source, step, as_of
         Of the report.
-    alert_sha256 : str
-        Of the alert's canonical JSON: the same alert of a report written again is the same.
-    alert : dict
-        As it is in the report.
-    delivered_at : Timestamp or None
-        When it was delivered.
+    key : str
+        Of the alert, the same from report to report.
+    action : {"trigger", "resolve"}
+    severity : {"critical", "high", "medium", "low"}
+    message : str
     """
 
     source: str
     step: str
     as_of: pd.Timestamp
-    alert_sha256: str
-    alert: dict[str, Any]
-    delivered_at: pd.Timestamp | None
+    key: str
+    action: Literal["trigger", "resolve"]
+    severity: Literal["critical", "high", "medium", "low"]
+    message: str
+
+
+LONGEST_KEY = 255
+"""Of an `AlertMessage`; what PagerDuty takes."""
+
+
+def _as_of(time: datetime) -> pd.Timestamp:
+    return as_utc(time, "as_of")
+
+
+@attrs.frozen(kw_only=True)
+class AlertMessage:
+    """What an alert sink sends: that something needs attention, or no longer does.
+
+    Parameters
+    ----------
+    key : str
+        Names the matter, the same as long as it lasts: ``risk_report:USDC:depeg``, without date or value. 1 to 255
+        printable characters. Receivers join messages of one key.
+    action : {"trigger", "resolve"}
+        Whether it needs attention, or no longer does.
+    severity : {"critical", "high", "medium", "low"}
+        How urgent.
+    summary : str
+        What happened, for people. A sink makes one line of it and cuts what its receiver does not take.
+    as_of : datetime
+        The instant that it is about.
+    source : str
+        Where it comes from, for people: a host or job.
+    details : dict
+        Values that JSON has.
+
+    Raises
+    ------
+    ValueError
+        If a field cannot be used.
+
+    Examples
+    --------
+    >>> AlertMessage(
+    ...     key="risk_report:USDC:depeg",
+    ...     action="trigger",
+    ...     severity="critical",
+    ...     summary="USDC is 12 % below its peg",
+    ...     as_of=datetime(2023, 3, 11, tzinfo=UTC),
+    ...     source="daily",
+    ...     details={"ratio": 0.88},
+    ... ).key
+    'risk_report:USDC:depeg'
+    """
+
+    key: str = attrs.field()
+    action: Literal["trigger", "resolve"] = attrs.field(validator=attrs.validators.in_(("trigger", "resolve")))
+    severity: Severity = attrs.field(validator=attrs.validators.in_(SEVERITIES))
+    summary: str = attrs.field(validator=attrs.validators.instance_of(str))
+    as_of: pd.Timestamp = attrs.field(converter=_as_of)
+    source: str = attrs.field(
+        validator=attrs.validators.and_(attrs.validators.instance_of(str), attrs.validators.min_len(1))
+    )
+    details: dict[str, Any] = attrs.field(factory=dict)
+
+    @key.validator
+    def _check_key(self, _attribute: object, key: str) -> None:
+        if not (isinstance(key, str) and 1 <= len(key) <= LONGEST_KEY and key.isprintable()):
+            raise ValueError(f"key must be text of 1 to {LONGEST_KEY} printable characters, found {key!r}")
+
+    @details.validator
+    def _check_details(self, _attribute: object, details: object) -> None:
+        try:
+            json.dumps(details, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"details must be values that JSON has: {error}") from error
+        if not isinstance(details, dict):
+            raise ValueError(f"details must be a dict, found {type(details).__name__}")
+
+
+class AlertSink(Protocol):
+    """Sends alerts to people or to what wakes them. A message may be sent again under its key."""
+
+    @property
+    def name(self) -> str:
+        """How logs and the outbox call it; holds no secret."""
+
+    def send(self, message: AlertMessage) -> None:
+        """Hand a message over; it has arrived when this returns.
+
+        Raises
+        ------
+        AlertRefusedError
+            If the receiver does not take it; sending it again would not help.
+        AlertUndeliveredError
+            If it may be taken later.
+        """
 
 
 @runtime_checkable
@@ -148,6 +274,32 @@ class PriceSource(Protocol):
         SourceUnavailableError
             If the source did not answer.
         """
+
+
+@runtime_checkable
+class MeteredSource(PriceSource, Protocol):
+    """A source whose calls are counted, and give only so much each."""
+
+    @property
+    def calls(self) -> int:
+        """How many calls were made."""
+
+    @property
+    def calls_per_minute(self) -> float:
+        """How many may be made in a minute."""
+
+    @property
+    def monthly_credits(self) -> int | None:
+        """How many may be made in a month; None: there is no limit."""
+
+    def longest_window(self, step: str) -> timedelta:
+        """Return how much one call gives."""
+
+    def earliest(self, step: str) -> pd.Timestamp:
+        """Return the first time that the plan reaches back to."""
+
+    def check_ids(self, assets: Iterable[str]) -> Mapping[str, SourceError]:
+        """Return the assets whose id the source does not carry, with why; one call."""
 
 
 class PriceStore(Protocol):
@@ -306,11 +458,21 @@ class ResultStore(Protocol):
     def load_scenarios(self, *, min_probability: float = 0.0) -> list[Scenario]:
         """Return the scenarios of at least that probability, in the order in which they were first saved."""
 
-    def save_reports(self, documents: Iterable[Mapping[str, Any]], *, source: str, step: str) -> WriteResult:
+    def save_reports(
+        self, documents: Iterable[Mapping[str, Any]], *, source: str, step: str, job: str | None = None
+    ) -> WriteResult:
         """Store report documents by (source, step, document["as_of"]), and their alerts with them.
 
-        The alerts of ``document["risk_alerts"]`` are in the outbox once the report is stored, not before. A report
-        written again takes back those that it no longer has, unless they were delivered.
+        Parameters
+        ----------
+        documents : iterable of mapping
+            What ``document["alert_changes"]`` says is in the outbox once the report is stored, not before. A
+            report written again takes back what it no longer says, unless it was delivered to somebody.
+        source, step : str
+            Of the prices.
+        job : str, optional
+            One that began for the date of each document. The ledger says that it is done once the documents are
+            stored, not before; one that did not begin is a `LookupError`, and nothing is stored.
         """
 
     def load_reports(
@@ -320,8 +482,9 @@ class ResultStore(Protocol):
         *,
         source: str | None = None,
         step: str | None = None,
+        last: int | None = None,
     ) -> list[dict[str, Any]]:
-        """Return the report documents with ``as_of`` in ``[start, end)``, oldest first."""
+        """Return the report documents with ``as_of`` in ``[start, end)``, oldest first; only the `last` newest."""
 
     def save_snapshots(self, snapshots: pd.DataFrame, *, source: str, step: str) -> WriteResult:
         """Store a table indexed by UTC instant, columns var_95, capital, coverage [USD]."""
@@ -349,11 +512,20 @@ class ResultStore(Protocol):
 class Ledger(Protocol):
     """Knows which job ran for which logical date, and lets one at a time run."""
 
-    def begin_job(self, job: str, logical_date: datetime) -> JobStatus:
+    def begin_job(self, job: str, logical_date: datetime, *, host: str = "", forced: bool = False) -> JobStatus:
         """Write down that a job begins, for the first time or again, and return its row."""
 
-    def end_job(self, job: str, logical_date: datetime, *, error: str | None = None) -> JobStatus:
-        """Write down that a job that had begun is done, or failed with `error`, and return its row.
+    def end_job(
+        self,
+        job: str,
+        logical_date: datetime,
+        *,
+        status: JobEnd = "done",
+        rows: int | None = None,
+        message: str = "",
+        details: Mapping[str, Any] | None = None,
+    ) -> JobStatus:
+        """Write down how a job that had begun ended, and return its row; the message is cut to 500 letters.
 
         One that did not begin is a `LookupError`.
         """
@@ -378,13 +550,13 @@ class JobLock(Protocol):
 
 
 class Outbox(Protocol):
-    """Alerts that came with reports, until they are delivered."""
+    """What is to be said of the alerts of reports, and to whom it was said."""
 
-    def load_alerts(self, *, delivered: bool | None = None) -> list[StoredAlert]:
-        """Return alerts by (as_of, source, step, place in the report); with `delivered` only such."""
+    def load_alerts(self, *, waiting_for: str | None = None) -> list[StoredAlert]:
+        """Return alerts by (as_of, source, step, place in the report); of a sink only what it has not got yet."""
 
-    def mark_delivered(self, alerts: Iterable[StoredAlert]) -> int:
-        """Write down that alerts were delivered now, and return how many had not been before."""
+    def mark_delivered(self, alerts: Iterable[StoredAlert], *, sink: str) -> int:
+        """Write down that a sink got alerts now, and return how many it had not got before."""
 
 
 class Store(PriceStore, ResultStore, Ledger, Outbox, Protocol):

@@ -10,6 +10,7 @@ import attrs
 import numpy as np
 import pandas as pd
 
+from tonsurance_risk.core.alert_memory import AlertChange, OpenAlert
 from tonsurance_risk.core.alerts import Alert, Recommendation
 from tonsurance_risk.core.consensus import is_copy
 from tonsurance_risk.core.correlation import CorrelationMatrix
@@ -62,6 +63,10 @@ class RiskReport:
         Highly correlated pairs of the shock matrix.
     alerts, recommendations : tuple
         The most severe first.
+    open_alerts : tuple of OpenAlert
+        What is open after this report, for the next one.
+    alert_changes : tuple of AlertChange
+        What is to be said of alerts, given those open before.
     """
 
     as_of: pd.Timestamp
@@ -87,6 +92,8 @@ class RiskReport:
     contagion: pd.DataFrame = attrs.field(repr=False)
     alerts: tuple[Alert, ...]
     recommendations: tuple[Recommendation, ...]
+    open_alerts: tuple[OpenAlert, ...]
+    alert_changes: tuple[AlertChange, ...]
 
     @property
     def shock_matrix(self) -> CorrelationMatrix:
@@ -115,6 +122,7 @@ class RiskReport:
     def to_dict(self) -> dict[str, Any]:
         """Return the report in JSON types; what cannot be computed is None with a reason beside it."""
         dependence = self.dependence.to_dict()
+        since = {alert.key: iso(alert.since) for alert in self.open_alerts}
         return {
             "schema_version": SCHEMA_VERSION,
             "generated_at": iso(self.generated_at),
@@ -143,7 +151,9 @@ class RiskReport:
             **{name: value for name, value in dependence.items() if name.startswith("tail_dependence")},
             "data_quality": self._data_quality(),
             "historical_comparison": self.comparison,
-            "risk_alerts": [alert.to_dict() for alert in self.alerts],
+            "risk_alerts": [alert.to_dict() | {"since": since[alert.key]} for alert in self.alerts],
+            "open_alerts": [alert.to_dict() for alert in self.open_alerts],
+            "alert_changes": [change.to_dict() for change in self.alert_changes],
             "recommendations": [recommendation.to_dict() for recommendation in self.recommendations],
             "chart_data": self._chart_data(),
         }

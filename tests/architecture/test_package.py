@@ -41,7 +41,19 @@ def test_public_names_are_documented(name):
 
 @pytest.mark.parametrize(
     "forbidden",
-    ["matplotlib", "jinja2", "httpx", "psycopg", "typer", "apscheduler", "hypothesis", "pytest", "mkdocs"],
+    [
+        "matplotlib",
+        "jinja2",
+        "httpx",
+        "psycopg",
+        "typer",
+        "prometheus_client",
+        "cattrs",
+        "apscheduler",
+        "hypothesis",
+        "pytest",
+        "mkdocs",
+    ],
 )
 def test_importing_needs_no_optional_package(forbidden):
     """In a process of its own."""
@@ -80,7 +92,12 @@ def test_core_has_no_effects(path):
     ("package", "allowed"),
     [
         ("sqlalchemy", ("storage",)),
-        ("typer", ("cli.py", "cli_db.py")),
+        ("httpx", ("sources", "reporting")),
+        ("httpcore", ("sources", "reporting")),
+        ("orjson", ("sources",)),
+        ("cattrs", ("settings_reading.py",)),
+        ("prometheus_client", ("runner",)),
+        ("typer", ("cli.py", "cli_config.py", "cli_db.py", "cli_runs.py", "cli_scenarios.py", "cli_serve.py")),
         ("rich", ("cli.py", "reporting")),
         ("matplotlib", ("plots.py", "reporting")),
         ("hypothesis", ("testing",)),
@@ -104,8 +121,8 @@ def test_the_order_of_core():
         "tables", "prices", "alignment", "common_mode", "quality", "depeg", "streaming", "detector", "consensus", "returns",
         "psd", "association", "bootstrap", "correlation", "windows", "volatility", "scenarios", "measures", "statistics",
         "contagion", "first_component", "sensitivity", "regimes", "result_checks", "dependence", "payoff", "loss_model",
-        "sampling", "tally", "variance", "importance", "intervals", "execution", "engine", "contributions", "sample",
-        "simulation", "marginal", "stress", "portfolio", "alerts", "comparison", "fingerprint",
+        "sampling", "importance", "tally", "variance", "intervals", "execution", "engine", "contributions", "sample",
+        "simulation", "marginal", "stress", "portfolio", "alerts", "alert_memory", "comparison", "fingerprint",
         "backtest", "backtest_shortfall", "replay", "nearest_loss", "reverse_stress",
     ]  # fmt: skip
     modules = {path.stem for path in (PACKAGE / "core").glob("*.py")} - {"__init__"}

@@ -227,8 +227,9 @@ class TestExitCodes:
         [
             (["--source", "csv:missing"], "SettingsError"),
             (["--source", "csv:."], "carries none of"),
-            (["--source", "csv:"], "sample or csv:FOLDER"),
-            (["--source", "bloomberg"], "sample or csv:FOLDER"),
+            (["--source", "csv:"], "needs a folder: csv:FOLDER"),
+            (["--source", "bloomberg"], "unknown source 'bloomberg'"),
+            (["--source", "karken"], "did you mean kraken?"),
             (["--as-of", "yesterday"], "--as-of must be a date"),
             (["--as-of", "2025-12-31T06:00"], "must say its time zone"),
             (["--interval", "5m"], "interval"),

@@ -351,7 +351,7 @@ class TestExitCodes:
             (["prices/USDC_1d.csv", "--assets", "DAI"], "holds USDC, not DAI"),
             (["prices/EURS_1h.csv"], "there is no file"),
             (["notes.txt"], "its name ends with '.txt'"),
-            (["nothing"], "SOURCE must be sample, csv:FOLDER or a CSV file, found 'nothing'"),
+            (["nothing"], "unknown source 'nothing' (known: sample, csv,"),
             (["csv:missing"], "does not exist"),
             (["csv:prices", "--source", "sample"], "give SOURCE or --source"),
             (["csv:prices", "--assets", "GHO"], "no file GHO_1h.csv"),

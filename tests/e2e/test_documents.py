@@ -75,6 +75,16 @@ def test_the_example_of_one_week(tmp_path):
     assert "an alert at 0.8 rests on these days" in printed
 
 
+def test_the_example_of_an_own_source(tmp_path):
+    """Asks nobody; prints its prices, who answered, and the hours off the peg."""
+    printed = run_script([str(ROOT / "examples" / "write_your_own_source.py")], tmp_path)
+
+    assert "2024-03-01 01:00:00+00:00    0.9998" in printed
+    assert "['own'] 4 samples stored" in printed
+    assert "answered by own" in printed
+    assert "DAI fell to 0.9891 at 02:00 for 0 days 01:00:00" in printed
+
+
 def test_every_example_is_tested():
     """By name, in this file."""
     tested = Path(__file__).read_text()

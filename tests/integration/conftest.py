@@ -6,12 +6,14 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import URL, make_url
 
 SERVER = "TONSURANCE_TEST_POSTGRES_URL"
 """Names a server to use instead of starting one; its user must be allowed to create databases."""
@@ -60,7 +62,6 @@ def _databases(postgres_server: str) -> Iterator[Callable[[int], str]]:
     Emptying one takes a few milliseconds; making or dropping one waits for a checkpoint.
     """
     import psycopg
-    from sqlalchemy import make_url
 
     made = set()
     with closing(psycopg.connect(postgres_server, autocommit=True)) as server:
@@ -97,3 +98,51 @@ def postgres_url(_databases: Callable[[int], str]) -> str:
 def other_postgres_url(_databases: Callable[[int], str]) -> str:
     """URL of another one."""
     return _databases(1)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of an empty database of either kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'risk.db'}"
+    return request.getfixturevalue("postgres_url")
+
+
+@pytest.fixture
+def secret_url(postgres_url: str) -> URL:
+    """URL of an empty database with a password, one that the server does not ask for where it has none."""
+    url = make_url(postgres_url)
+    return url if url.password else url.set(password="canary/7f3a@")
+
+
+@pytest.fixture
+def guarded_url(postgres_server: str, postgres_url: str) -> Iterator[URL]:
+    """URL of an empty database, for a user whom the server lets in with the right password alone."""
+    import psycopg
+
+    if os.environ.get(SERVER):
+        given = make_url(postgres_url)
+        if not given.password:
+            pytest.skip(f"the server named by {SERVER} lets its user in without a password")
+        yield given
+        return
+    guarded = make_url(postgres_url).set(username="guarded", password="right/@Ω")
+    without = guarded.set(drivername="postgresql", password=None).render_as_string()
+    plain = make_url(postgres_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    with closing(psycopg.connect(plain, autocommit=True)) as server:
+        rules = Path(server.execute("SHOW hba_file").fetchone()[0])
+        before = rules.read_text()
+        server.execute(f"CREATE ROLE guarded LOGIN SUPERUSER PASSWORD '{guarded.password}'")
+        rules.write_text(f"local all guarded scram-sha-256\n{before}")
+        server.execute("SELECT pg_reload_conf()")
+        for _ in range(100):
+            try:
+                psycopg.connect(without).close()
+            except psycopg.OperationalError:
+                break  # the server knows the new rule
+            time.sleep(0.05)
+        yield guarded
+        rules.write_text(before)
+        server.execute("SELECT pg_reload_conf()")
+        server.execute("REASSIGN OWNED BY guarded TO CURRENT_USER")
+        server.execute("DROP ROLE guarded")

@@ -13,11 +13,12 @@ import pandas as pd
 import pytest
 from sqlalchemy import create_engine, text
 
+import tonsurance_risk as tr
 from tonsurance_risk.errors import LockHeldError
 from tonsurance_risk.runner.maintenance import archive_prices, replay_prices
 from tonsurance_risk.storage import open_store
 from tonsurance_risk.storage.copies import contents
-from tonsurance_risk.storage.migrations import run_upgrades
+from tonsurance_risk.storage.migrations import FIRST, run_upgrades
 from tonsurance_risk.storage.schema import VERSION
 from tonsurance_risk.testing.examples import KEY, NOON
 
@@ -211,6 +212,58 @@ def test_in_a_retention_run(new_url, tmp_path: Path, shares: tuple[float, ...]) 
             assert len(store.load_prices()) == len(held[held.index >= store.load_archives()[-1].end])
 
 
+DAILY = """
+import os, signal
+from sqlalchemy import event
+import tonsurance_risk as tr
+reported = []
+with open_store(url) as store:
+    engine = store.database.engine
+    @event.listens_for(engine, "before_cursor_execute")
+    def see(connection, cursor, sql, *others):
+        if "INSERT INTO risk_reports" in sql:
+            reported.append(sql)
+    def die(*anything):
+        if reported:
+            os.kill(os.getpid(), signal.SIGKILL)
+    # A connection goes back to the pool once its transaction is over.
+    event.listen(*{"before": (engine, "commit"), "after": (engine.pool, "reset")}[MOMENT], die)
+    say("begin")
+    source = tr.sources.SampleSource()
+    tr.run_daily(store, source, tr.sample_vault(), as_of=source.last, step="1d", n=1000, out=folder)
+"""
+
+
+@pytest.mark.fault("F068")
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_around_the_commit_of_a_report(new_url, tmp_path: Path, moment: str) -> None:
+    """Report, ledger and outbox stand together; the next run makes what is missing, and every alert goes out once."""
+    url, source = new_url(), tr.sources.SampleSource()
+    open_store(url).close()
+    child = started(f"MOMENT = {moment!r}\n{DAILY}", url, tmp_path / "reports")
+    child.communicate(timeout=120)
+    assert child.returncode == -signal.SIGKILL
+
+    with open_store(url) as store:
+        statuses = [one.status for one in store.load_jobs() if one.job.startswith("risk_report")]
+        found = statuses, len(store.load_reports()), bool(store.load_alerts())
+        assert found == ((["running"], 0, False) if moment == "before" else (["done"], 1, True))
+        assert not (tmp_path / "reports").exists() or not list((tmp_path / "reports").iterdir())
+
+        day = {"as_of": source.last, "step": "1d", "n": 1000, "out": tmp_path / "reports"}
+        result = tr.run_daily(store, source, tr.sample_vault(), **day)
+
+        assert result.already_done == (moment == "after")
+        assert result.report_path.exists()
+        (status,) = [one for one in store.load_jobs() if one.job.startswith("risk_report")]
+        assert (status.status, status.attempts) == ("done", 1 if moment == "after" else 2)
+        alerts = store.load_alerts(waiting_for="log")
+        assert [one.key for one in alerts] == [alert["key"] for alert in result.document["risk_alerts"]]
+        assert store.mark_delivered(alerts, sink="log") == len(alerts) > 0
+        tr.run_daily(store, source, tr.sample_vault(), **day)
+        assert store.load_alerts(waiting_for="log") == []
+
+
 HOLD = """
 from tonsurance_risk.testing.examples import NOON
 with open_store(url) as store, store.lock("daily", NOON) as lock:
@@ -249,10 +302,33 @@ def test_a_lock_ends_with_its_process(new_url, tmp_path: Path) -> None:
 def test_an_empty_database_is_set_up_by_many_at_once(new_url, tmp_path: Path) -> None:
     """And every one of them may use it."""
     url = new_url()
-    program = "say('begin'); input(); open_store(url).close()"
-    children = [started(program, url, tmp_path) for _ in range(3)]
+    at_once("open_store(url).close()", url, tmp_path)
+    open_store(url).close()
+
+
+@pytest.mark.fault("F082")
+def test_an_old_database_is_upgraded_by_many_at_once(new_url, tmp_path: Path) -> None:
+    """One of them does it, and every one of them may use it."""
+    url = new_url()
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        run_upgrades(connection, 0, target=FIRST)
+    engine.dispose()
+    at_once("open_store(url, migrate=True).close()", url, tmp_path)
+    open_store(url).close()
+    if url.startswith("sqlite"):
+        # What it was before is kept, whoever came last.
+        copy = create_engine(f"{url}.before-schema-{VERSION}")
+        with copy.connect() as connection:
+            assert connection.execute(text("SELECT version_num FROM tonsurance_version")).scalar_one() == str(
+                FIRST
+            )
+        copy.dispose()
+
+
+def at_once(program: str, url: str, folder: Path) -> None:
+    children = [started(f"say('begin'); input(); {program}", url, folder) for _ in range(3)]
     for child in children:
         child.stdin.write("\n")
         child.stdin.flush()
     assert [(child.communicate(timeout=60)[0], child.returncode) for child in children] == [("", 0)] * 3
-    open_store(url).close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 from datetime import timedelta
@@ -28,13 +29,6 @@ from tonsurance_risk.testing import SetClock
 from tonsurance_risk.testing.examples import HOUR, KEY, NOON, event, hours, matrix, snapshots
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'risk.db'}"
-    return request.getfixturevalue("postgres_url")
-
-
 @pytest.fixture
 def other_url(url: str, tmp_path: Path, request) -> str:
     """Of the other kind."""
@@ -54,8 +48,9 @@ def filled(store: SqlStore, clock: SetClock) -> None:
     store.save_events([event(), event(source=None, confirmed=True)])
     store.save_correlations([matrix("USDC", "DAI", "it's")], **KEY)
     store.save_scenarios(tr.builtin_scenarios()[:2], events={tr.builtin_scenarios()[0].name: [event()]})
-    alert = {"severity": "high", "category": "c", "message": "m"}
-    store.save_reports([{"as_of": NOON.isoformat(), "risk_alerts": [alert]}], **KEY)
+    alert = {"key": "k", "action": "trigger", "severity": "high", "message": "m"}
+    store.save_reports([{"as_of": NOON.isoformat(), "alert_changes": [alert]}], **KEY)
+    store.mark_delivered(store.load_alerts(), sink="log")
     store.save_snapshots(snapshots([1.0, 2.0]), **KEY)
     store.save_run_inputs({"a": 1})
     store.begin_job("daily", NOON)
@@ -94,6 +89,8 @@ class TestBackup:
         assert run(["db", "restore", str(backup), "--db", other_url]) == 0
         assert run(["db", "restore", str(backup), "--db", other_url]) == 2
         assert run(["db", "backup", str(backup), "--db", other_url]) == 2
+        assert run(["db", "backup", str(tmp_path / "none" / "b.db"), "--db", other_url]) == 2
+        assert "none is not a folder" in capsys.readouterr().err
         capsys.readouterr()
         assert run(["db", "info", "--db", other_url]) == 0
         shown = capsys.readouterr().out
@@ -102,7 +99,8 @@ class TestBackup:
         assert run(["db", "check", "--db", url]) in (0, 1)
         missing = f"sqlite:///{tmp_path / 'missing.db'}"
         for command in (["info"], ["check"], ["backup", "x.db"], ["archive", "x"]):
-            assert run(["db", *command, "--db", missing]) == 3
+            for url_of_nothing in (missing, f"sqlite:///{'n' * 300}"):
+                assert run(["db", *command, "--db", url_of_nothing]) == 3
         assert run(["db", "info", "--db", "memory://"]) == 3
         assert run(["db", "archive", str(tmp_path), "--db", url, "--before", "soon"]) == 3
 
@@ -256,7 +254,9 @@ class TestCheck:
 
 
 class TestCalibration:
-    def test_scenarios_come_from_stored_events_and_are_compared_with_what_was_paid(self, url: str) -> None:
+    def test_scenarios_come_from_stored_events_and_are_compared_with_what_was_paid(
+        self, url: str, tmp_path: Path
+    ) -> None:
         """A coin at 0.90 for a day: its scenario says so, and the vault would have paid the same."""
         index = pd.date_range("2023-01-01", periods=24 * 60, freq="h", tz="UTC")
         prices = pd.DataFrame(1.0, index=index, columns=["USDC", "DAI"])
@@ -272,7 +272,7 @@ class TestCalibration:
 
             scenarios = calibrate_scenarios(store, source="feed", step="1h")
 
-            assert store.load_scenarios() == scenarios
+            assert store.load_scenarios() == [*tr.builtin_scenarios(), *scenarios]
             assert [one.is_active for one in scenarios] == [False, False]
             assert scenarios[0].source.endswith("; 1h prices of feed")
             assert store.load_scenario_events(scenarios[0].name)["asset"].tolist() == ["USDC"]
@@ -280,4 +280,46 @@ class TestCalibration:
             # DAI never was in an event, so no scenario knows that its policy paid a fifth.
             assert (result.predicted_loss, result.actual_loss) == pytest.approx((50.0, 70.0))
             assert store.load_backtests(**KEY) == [result]
-            assert calibrate_scenarios(store, source="feed", step="1h", active=True)[0].is_active
+            assert backtest_scenarios(store, vault, source="feed", step="1d") == []
+            archive_prices(store, tmp_path / "old", before=pd.Timestamp("2023-02-01", tz="UTC"))
+            # A loss of nothing would be wrong: what was paid cannot be told from these prices.
+            assert backtest_scenarios(store, vault, source="feed", step="1h") == []
+            assert store.load_backtests(**KEY) == [result]
+            # The event was in the month that is gone, and so is the time in which it was observed.
+            (quiet,) = calibrate_scenarios(store, source="feed", step="1h", active=True)
+            assert (quiet.probability, quiet.is_active) == (1.0, True)
+            assert [one.is_active for one in store.load_scenarios()] == [True] * 5 + [False, True]
+
+    def test_the_commands(self, url: str, tmp_path: Path, capsys) -> None:
+        """On the simulated market, from the daily job to the backtest."""
+        common = ["--db", url, "--interval", "1d"]
+        assert run(["daily", *common, "--n", "1000", "--out", str(tmp_path / "reports")]) in (0, 1)
+        assert run(["scenarios", "calibrate", *common]) == 0
+        calibrated = capsys.readouterr().out
+        assert "not drawn" in calibrated
+        assert run(["scenarios", "list", "--db", url, "--json"]) == 0
+        listed = json.loads(capsys.readouterr().out)["scenarios"]
+        assert [one["is_active"] for one in listed[:6]] == [True] * 5 + [False]
+        assert run(["scenarios", "list", "--db", url]) == 0
+        assert capsys.readouterr().out.endswith(calibrated[-80:])
+        assert run(["scenarios", "backtest", *common, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)["backtests"]
+        assert {one["scenario"] for one in found} < {one["name"] for one in listed[5:]}
+        assert run(["scenarios", "backtest", *common]) == 0
+        assert capsys.readouterr().out.count("predicted") == len(found) > 0
+        assert run(["db", "archive", str(tmp_path / "old"), "--db", url, "--before", "2025-06-01"]) == 0
+        capsys.readouterr()
+        assert run(["scenarios", "backtest", *common]) == 1
+        assert f"{len(found) - 2} of {len(found)} scenarios" in capsys.readouterr().err
+        with open_store(url) as store:
+            (source,) = store.price_sources(step="1d")
+            assert len(store.load_backtests(source=source, step="1d")) == len(found)
+            before = contents(store.database)
+
+        for wrong in (["--interval", "1h"], ["--interval", "1w"], ["--interval", "1d", "--source", "nobody"]):
+            for command in ("calibrate", "backtest"):
+                assert run(["scenarios", command, "--db", url, *wrong]) == 3
+        assert "'sample (simulated)'" in capsys.readouterr().err
+        assert run(["scenarios", "list", "--db", f"sqlite:///{tmp_path / 'missing.db'}"]) == 3
+        with open_store(url) as store:
+            assert contents(store.database) == before

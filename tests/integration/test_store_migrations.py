@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from sqlalchemy import create_engine, event, inspect, text
 
+from databases import execute
 from tonsurance_risk.errors import SchemaVersionError, StorageError
 from tonsurance_risk.storage import open_store
 from tonsurance_risk.storage.migrations import FIRST, run_upgrades
@@ -35,24 +36,6 @@ INSERT INTO risk_reports VALUES ('feed', '1h', {MICROSECONDS}, '{{"as_of": "2023
 INSERT INTO risk_snapshots VALUES ('feed', '1h', {MICROSECONDS}, 1.0, 2.0, 3.0);
 INSERT INTO run_inputs VALUES ('x', '{{}}')
 """
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'risk.db'}"
-    return request.getfixturevalue("postgres_url")
-
-
-def execute(url: str, *statements: str) -> list[tuple]:
-    engine = create_engine(url)
-    try:
-        with engine.begin() as connection:
-            for statement in statements:
-                result = connection.execute(text(statement.replace(":", r"\:")))
-            return [tuple(row) for row in result] if result.returns_rows else []
-    finally:
-        engine.dispose()
 
 
 def of_version(url: str, version: int) -> None:
@@ -163,6 +146,21 @@ def test_a_database_newer_than_the_code(url: str, version: int, migrate: bool) -
     with pytest.raises(SchemaVersionError, match=rf"version {version}, .* {VERSION};") as refused:
         open_store(url, migrate=migrate)
     assert (refused.value.observed, refused.value.required) == (version, VERSION)
+    assert shape(url) == before
+
+
+@pytest.mark.fault("F081")
+@pytest.mark.parametrize("target", [*range(FIRST, VERSION), 0])
+def test_no_step_leads_back(url: str, target: int) -> None:
+    """A downgrade is refused with both numbers, and nothing is written; docs say to restore a backup."""
+    open_store(url).close()
+    before = shape(url)
+    engine = create_engine(url)
+    refusal = pytest.raises(SchemaVersionError, match=f"from the schema version {VERSION} to {target};")
+    with refusal as refused, engine.begin() as connection:
+        run_upgrades(connection, VERSION, target=target)
+    engine.dispose()
+    assert (refused.value.observed, refused.value.required) == (VERSION, target)
     assert shape(url) == before
 
 

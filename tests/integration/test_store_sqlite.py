@@ -221,6 +221,8 @@ class TestOpening:
         for place in (tmp_path / "missing" / "risk.db", tmp_path / "file" / "risk.db", tmp_path):
             with pytest.raises(StorageError, match=str(place)):
                 opened(place)
+        with pytest.raises(StorageError, match="too long"):
+            opened(tmp_path / ("n" * 300))
         assert sorted(file.name for file in tmp_path.iterdir()) == ["file"]
 
     def test_a_link_to_nowhere(self, path: Path) -> None:

@@ -6,12 +6,14 @@ import json
 import math
 from datetime import UTC, datetime, timedelta
 
+import attrs
 import numpy as np
 import pandas as pd
 import pytest
 
 import tonsurance_risk as tr
 from tonsurance_risk.errors import InsufficientDataError, InvalidPriceError
+from tonsurance_risk.model import iso
 
 DAY = timedelta(days=1)
 AS_OF = pd.Timestamp("2024-12-31", tz="UTC")
@@ -278,7 +280,8 @@ def test_the_document_has_its_keys_and_no_nan():
     assert {
         "schema_version", "generated_at", "report_date", "as_of", "horizon_days", "software_version", "seed", "inputs",
         "portfolio_summary", "var_analysis", "stress_test_results", "depeg_events", "correlations", "contagion",
-        "co_depegs", "tail_dependence", "data_quality", "historical_comparison", "risk_alerts", "recommendations", "chart_data",
+        "co_depegs", "tail_dependence", "data_quality", "historical_comparison", "risk_alerts", "open_alerts",
+        "alert_changes", "recommendations", "chart_data",
     } == set(document)  # fmt: skip
     assert ("2024-12-31", "2024-12-31T00:00:00Z", 365, 0) == tuple(
         document[key] for key in ("report_date", "as_of", "horizon_days", "seed")
@@ -288,10 +291,26 @@ def test_the_document_has_its_keys_and_no_nan():
     assert 6 == len(document["correlations"]["90"]["pairs"])
     assert {"scenario", "loss"} == set(document["stress_test_results"][0])
     for alert in document["risk_alerts"]:
-        assert {"severity", "category", "message", "rule", "value", "threshold"} == set(alert)
+        assert {
+            "severity", "category", "message", "rule", "value", "threshold", "subject", "key", "since"
+        } == set(alert)  # fmt: skip
     assert 2000 == sum(document["chart_data"]["loss_histogram"]["counts"])
     parts = document["chart_data"]["expected_shortfall_99_contributions"]
     assert document["var_analysis"]["cvar_99"]["value"] == pytest.approx(math.fsum(parts.values()))
+
+
+def test_alerts_are_known_from_the_report_before():
+    """Since when each is open is kept, and one that is gone for two days is resolved."""
+    first = report_of(vault=book(share=0.9))
+    assert first.alerts
+    earlier = first.as_of - timedelta(days=3)
+    before = [attrs.evolve(alert, since=earlier, seen=earlier) for alert in first.open_alerts]
+    gone = attrs.evolve(before[0], key="stale_data:USDC")
+
+    document = report_of(vault=book(share=0.9), open_alerts=[*before, gone]).to_dict()
+
+    assert {alert["since"] for alert in document["risk_alerts"]} == {iso(earlier)}
+    assert [(one["key"], one["action"]) for one in document["alert_changes"]] == [("stale_data:USDC", "resolve")]
 
 
 def test_numbers_follow_from_the_parts():

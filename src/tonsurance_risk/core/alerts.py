@@ -41,6 +41,8 @@ class Alert:
     value, threshold : float or None
         What the rule saw, and its bound, in the rule's unit: a fraction, a correlation, a ratio to the peg, hours
         (`stale_data`) or observations (`covered_without_prices`, `held_without_prices`).
+    subject : str
+        The asset or pair that it is about; empty where it is about the book.
     """
 
     severity: Severity
@@ -49,10 +51,16 @@ class Alert:
     rule: str
     value: float | None
     threshold: float | None
+    subject: str = ""
+
+    @property
+    def key(self) -> str:
+        """What makes it the same alert from day to day: its rule and what it is about, not how bad it is."""
+        return f"{self.rule}:{self.subject}" if self.subject else self.rule
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields."""
-        return attrs.asdict(self)
+        """Return the fields, and the key."""
+        return attrs.asdict(self) | {"key": self.key}
 
 
 @attrs.frozen
@@ -173,7 +181,8 @@ def _contagion_alerts(findings: Findings) -> Iterator[Alert]:
             f"{pair['asset_1']} and {pair['asset_2']} are correlated {pair['correlation']:.2f} "
             f"({pair['low']:.2f} to {pair['high']:.2f}, {pair['observations']} observations){_basis(pair)}"
         )
-        yield Alert("high", "contagion", message, "contagion", float(pair["correlation"]), CONTAGION_HIGH)
+        subject = f"{pair['asset_1']}/{pair['asset_2']}"
+        yield Alert("high", "contagion", message, "contagion", float(pair["correlation"]), CONTAGION_HIGH, subject)
 
 
 def _basis(pair: Mapping[Any, Any]) -> str:
@@ -198,26 +207,26 @@ def _depeg_alerts(findings: Findings) -> Iterator[Alert]:
         )
         if event.direction == "above":
             message = f"{since}: a premium, which pays nothing"
-            yield Alert("low", "depeg", message, "open_premium", ratio, 2.0 - event.threshold)
+            yield Alert("low", "depeg", message, "open_premium", ratio, 2.0 - event.threshold, event.asset)
         elif ratio < trigger:
             message = f"{since}, below the highest trigger {trigger:g} of its policies"
-            yield Alert("critical", "depeg", message, "open_depeg", ratio, trigger)
+            yield Alert("critical", "depeg", message, "open_depeg", ratio, trigger, event.asset)
         else:
             message = f"{since}; the highest trigger of its policies is {trigger:g}"
-            yield Alert("high", "depeg", message, "open_depeg", ratio, event.threshold)
+            yield Alert("high", "depeg", message, "open_depeg", ratio, event.threshold, event.asset)
 
 
 def _data_alerts(findings: Findings) -> Iterator[Alert]:
     for asset in findings.without_prices:
         if asset == BTC:
             message = "the vault holds BTC and has no price of it: simulated with a fallback volatility"
-            yield Alert("medium", "data", message, "held_without_prices", 0.0, LEAST_OBSERVATIONS)
+            yield Alert("medium", "data", message, "held_without_prices", 0.0, LEAST_OBSERVATIONS, asset)
             continue
         message = f"{asset} is covered and has no prices: simulated from scenario prices and a fallback volatility"
-        yield Alert("high", "data", message, "covered_without_prices", 0.0, LEAST_OBSERVATIONS)
+        yield Alert("high", "data", message, "covered_without_prices", 0.0, LEAST_OBSERVATIONS, asset)
     for asset, (hours, accepted) in findings.ages.items():
         message = f"the newest price of {asset} is {hours:.1f} h old, accepted are {accepted:g} h"
-        yield Alert("high", "data", message, "stale_data", hours, accepted)
+        yield Alert("high", "data", message, "stale_data", hours, accepted, asset)
 
 
 def _about_ltv(findings: Findings) -> Recommendation:

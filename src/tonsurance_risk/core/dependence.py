@@ -157,9 +157,8 @@ def assess_dependence(
     end = as_utc(as_of, "as_of")
     known = prices.loc[:end]
     listed = [event for event in events if event.start <= end]
-    factors = known[[asset for asset in known.columns if asset == BTC or asset not in NOT_COINS_ON_PEG]]
-    coins = factors[[asset for asset in factors.columns if asset != BTC]]
-    reasons: dict[str, str] = {}
+    coins = known[[asset for asset in known.columns if asset not in NOT_COINS_ON_PEG]]
+    correlations, reasons = stored_correlations(known, as_of=end, windows=windows, seed=seed)
 
     def or_none(name: str, compute: Callable[[], _T]) -> _T | None:
         try:
@@ -167,9 +166,6 @@ def assess_dependence(
         except InsufficientDataError as error:
             reasons[name] = str(error)
             return None
-
-    def matrix(days: int) -> CorrelationMatrix:
-        return correlation_windows(factors, windows=(days,), as_of=end, bootstrap=RESAMPLES, seed=seed)[days]
 
     def returns(days: int) -> pd.DataFrame:
         return log_returns(coins[coins.index > end - timedelta(days=days)])
@@ -181,10 +177,8 @@ def assess_dependence(
 
     shortest, longest = min(windows), max(windows)
     baseline = max(longest, YEAR.days) - shortest or shortest
-    correlations: dict[int, CorrelationMatrix | None] = {}
     sensitivities: dict[int, CorrelationSensitivity | None] = {}
     for days in windows:
-        correlations[days] = or_none(f"correlation_{days}", partial(matrix, days))
         sensitivities[days] = or_none(f"sensitivity_{days}", partial(sensitivity, days))
     change = partial(correlation_regime_change, recent=shortest, baseline=baseline, as_of=end, seed=seed)
     observed = {str(asset): cast("pd.DatetimeIndex", column.dropna().index) for asset, column in coins.items()}
@@ -198,6 +192,38 @@ def assess_dependence(
         tail_dependence=or_none("tail_dependence", lambda: tail_dependence(returns(longest))),
         reasons=reasons,
     )
+
+
+def stored_correlations(
+    prices: pd.DataFrame, *, as_of: datetime, windows: Sequence[int] = WINDOWS, seed: int = 0
+) -> tuple[dict[int, CorrelationMatrix | None], dict[str, str]]:
+    """Return the matrix of coins and BTC over each window, with bootstrap intervals, and why one is None.
+
+    Parameters
+    ----------
+    prices : DataFrame of shape (n_times, n_assets)
+        Usable prices [USD]; rows later than `as_of` are ignored.
+    as_of, windows, seed
+        As in `assess_dependence`.
+
+    Returns
+    -------
+    dict of CorrelationMatrix or None by window
+    dict of str
+        By ``correlation_DAYS``.
+    """
+    end = as_utc(as_of, "as_of")
+    factors = prices.loc[:end, [asset for asset in prices if asset == BTC or asset not in NOT_COINS_ON_PEG]]
+    matrices: dict[int, CorrelationMatrix | None] = {}
+    reasons = {}
+    for days in windows:
+        try:
+            of_window = correlation_windows(factors, windows=(days,), as_of=end, bootstrap=RESAMPLES, seed=seed)
+            matrices[days] = of_window[days]
+        except InsufficientDataError as error:
+            matrices[days] = None
+            reasons[f"correlation_{days}"] = str(error)
+    return matrices, reasons
 
 
 def _with_sensitivity(pairs: pd.DataFrame, sensitivity: CorrelationSensitivity | None) -> pd.DataFrame:

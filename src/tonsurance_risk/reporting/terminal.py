@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -86,3 +87,13 @@ def _stress_table(results: list[Mapping[str, Any]], capital: float) -> Table:
     for result in results:
         table.add_row(escape(result["scenario"]), f"{result['loss']:,.0f}", f"{result['loss'] / capital:.1%}")
     return table
+
+
+def print_table(table: pd.DataFrame, title: str) -> None:
+    """Print a table as it is."""
+    shown = Table(title=title, title_justify="left")
+    for column in table.columns:
+        shown.add_column(str(column).replace("_", " "), overflow="fold")
+    for row in table.itertuples(index=False, name=None):
+        shown.add_row(*("" if value is None else escape(str(value)) for value in row))
+    Console().print(shown)

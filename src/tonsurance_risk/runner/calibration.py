@@ -11,7 +11,7 @@ import pandas as pd
 
 from tonsurance_risk.core.fingerprint import content_hash
 from tonsurance_risk.core.replay import replayed_loss
-from tonsurance_risk.core.scenarios import joint_episodes, scenarios_from_events
+from tonsurance_risk.core.scenarios import builtin_scenarios, joint_episodes, scenarios_from_events
 from tonsurance_risk.core.stress import stress_test
 from tonsurance_risk.errors import InsufficientDataError
 from tonsurance_risk.model import YEAR, Scenario, Vault
@@ -21,8 +21,20 @@ from tonsurance_risk.sources.steps import STEPS
 EPISODE_WINDOW = timedelta(hours=72)
 
 
+def stored_scenarios(store: Store) -> list[Scenario]:
+    """Return the stored scenarios; the built-in ones are put there once and never over an analyst's edit."""
+    stored = store.load_scenarios()
+    if not stored:
+        # Another run may have put them there, and an analyst changed them, since they were looked for.
+        store.save_scenarios(builtin_scenarios(), only_new=True)
+        stored = store.load_scenarios()
+    return stored
+
+
 def calibrate_scenarios(store: Store, *, source: str, step: str, active: bool = False) -> list[Scenario]:
     """Derive scenarios from the stored events of a source, store them with what they come from, and return them.
+
+    They come beside the stored ones, the built-in ones at least.
 
     Parameters
     ----------
@@ -36,12 +48,22 @@ def calibrate_scenarios(store: Store, *, source: str, step: str, active: bool = 
     ------
     InsufficientDataError
         If there are no prices of that source and step.
+
+    Notes
+    -----
+    A rate is a number of events by the time under observation, so events count from the first price of their coin
+    that is in the store: those whose prices were archived do not.
     """
     prices = store.load_prices(source=source, step=step)
     if prices.empty:
         raise InsufficientDataError(f"no {step} prices of {source} are stored", observed=0, required=1)
-    events = [event for event in store.load_events(source=source) if event.sample_span == STEPS[step]]
-    years = {asset: _years(column.dropna()) for asset, column in prices.items()}
+    observed = {str(asset): column.dropna() for asset, column in prices.items()}
+    years = {asset: _years(column) for asset, column in observed.items()}
+    events = [
+        event
+        for event in store.load_events(list(observed), source=source)
+        if event.sample_span == STEPS[step] and event.start >= observed[event.asset].index[0]
+    ]
     derived = scenarios_from_events(events, observed_years=cast("Mapping[str, float]", years))
     scenarios = [
         attrs.evolve(scenario, is_active=active, source=f"{scenario.source}; {step} prices of {source}")
@@ -50,12 +72,24 @@ def calibrate_scenarios(store: Store, *, source: str, step: str, active: bool = 
     episodes = joint_episodes(events, EPISODE_WINDOW)
     # The last scenario is that of no event.
     origins = {scenario.name: episode for scenario, episode in zip(scenarios, episodes, strict=False)}
+    stored_scenarios(store)
     store.save_scenarios(scenarios, events=origins)
     return scenarios
 
 
 def _years(observed: pd.Series) -> float:
     return float((observed.index[-1] - observed.index[0]) / YEAR) or 1.0 / 365.0
+
+
+def calibrated_scenarios(store: Store, source: str) -> list[tuple[Scenario, pd.DataFrame]]:
+    """Return the stored scenarios that rest on events of a source, each with those events."""
+    found = []
+    for scenario in store.load_scenarios():
+        events = store.load_scenario_events(scenario.name)
+        events = events[events["source"] == source]
+        if not events.empty:
+            found.append((scenario, events))
+    return found
 
 
 def backtest_scenarios(
@@ -80,7 +114,8 @@ def backtest_scenarios(
     Returns
     -------
     list of ScenarioBacktest
-        Of the scenarios that have events of this source.
+        Of the scenarios that have events of this source, without those whose coins have no price in the store
+        at the time, for example because they were archived.
 
     Notes
     -----
@@ -91,12 +126,11 @@ def backtest_scenarios(
     # All of them: the reference of an accruing peg comes from the prices before the event.
     prices = store.load_prices(source=source, step=step)
     found = []
-    for scenario in store.load_scenarios():
-        events = store.load_scenario_events(scenario.name)
-        events = events[events["source"] == source]
-        if events.empty:
-            continue
+    for scenario, events in calibrated_scenarios(store, source):
         start, end = events["start"].min(), events["end"].max()
+        seen = prices.reindex(columns=events["asset"].unique()).loc[start:end]
+        if seen.isna().all().any():
+            continue
         predicted = stress_test(vault, [attrs.evolve(scenario, is_active=True)]).losses.iloc[0]
         found.append(
             ScenarioBacktest(

@@ -1,35 +1,80 @@
-"""The daily job: prices of one logical date in, its report out."""
+"""The daily jobs: prices of one logical date in, its report out."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime, time
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pandas as pd
 
-from tonsurance_risk.assessment import assess, checked_events
-from tonsurance_risk.assets import STABLECOINS, check_symbols, own_pegs
+from tonsurance_risk.assessment import assess
+from tonsurance_risk.core.alert_memory import OpenAlert
 from tonsurance_risk.core.fingerprint import content_hash
-from tonsurance_risk.core.scenarios import builtin_scenarios
-from tonsurance_risk.core.simulation import MOST_SIMULATIONS
-from tonsurance_risk.errors import RiskError, SettingsError, StorageError, UnknownAssetError
-from tonsurance_risk.model import BTC, MOST_SEED, Scenario, Vault, as_utc, iso, whole
-from tonsurance_risk.ports import Clock, PriceSource, Store, SystemClock
+from tonsurance_risk.model import Scenario, Vault, as_utc, iso
+from tonsurance_risk.ports import Clock, JobLock, PriceSource, Store, SystemClock
 from tonsurance_risk.report import RiskReport
 from tonsurance_risk.reporting.files import save_report, writable_folder
+from tonsurance_risk.runner.calibration import stored_scenarios
+from tonsurance_risk.runner.desk import INSTANT, RETENTION, Desk, Progress
+from tonsurance_risk.runner.jobs import Job, Outcome
 from tonsurance_risk.runner.prices import other_prices
-from tonsurance_risk.sources.steps import STEPS
+from tonsurance_risk.runner.runs import details_of, run_job
+from tonsurance_risk.runner.updates import update_correlations, update_depegs
 from tonsurance_risk.version import __version__
 
-RETENTION = timedelta(days=730)
-"""How far back the job asks for prices."""
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how many of them are done, and how many there are."""
+def report_risk(desk: Desk, date: pd.Timestamp, lock: JobLock) -> Outcome:
+    """Assess the vault, and store and write the report; the job is done with the transaction of the report."""
+    store, since, until = desk.store, date - RETENTION, date + INSTANT
+    scenarios = stored_scenarios(store)
+    before = store.load_reports(end=date, last=1, **desk.place)
+    desk.progress("assessing", 0, 1)
+    report = assess(
+        store.load_prices(desk.assets, since, until, **desk.place),
+        desk.vault,
+        as_of=date,
+        scenarios=scenarios,
+        history=store.load_snapshots(end=date, **desk.place),
+        step=desk.step,
+        generated_at=desk.clock.now(),
+        seed=desk.seed,
+        n=desk.n,
+        source=desk.source.name,
+        others=other_prices(store, desk.source.name, desk.step, since, until),
+        open_alerts=[OpenAlert.from_dict(one) for last in before for one in last.get("open_alerts", ())],
+    )
+    document = report.to_dict()
+    document["inputs"]["settings_sha256"] = _settings_hash(desk, scenarios)
+    failed = details_of(desk, DEPEG_BACKFILL.name, date).get("failed", {})
+    document["data_quality"]["failed_to_fetch"] = failed
+    document["alert_changes"] = _to_say(desk, date, document)
+    lock.verify()
+    _record(desk, report, document)
+    desk.progress("assessing", 1, 1)
+    path = _written(document, desk.out)
+    worst = next((alert["severity"] for alert in document["risk_alerts"]), "none")
+    var_95 = document["var_analysis"]["var_95"]["value"]
+    message = f"VaR 95 is {var_95:,.0f} USD; {len(document['risk_alerts'])} alerts, the worst {worst}"
+    return Outcome(
+        rows=1,
+        message=message,
+        needs_attention=worst == "critical" or bool(failed),
+        details={} if path is None else {"file": path.name},
+    )
+
+
+DEPEG_BACKFILL = Job(name="depeg_backfill", at=time(2, 0), step=update_depegs)
+CORRELATION_UPDATE = Job(
+    name="correlation_update", at=time(2, 10), step=update_correlations, needs=(DEPEG_BACKFILL.name,)
+)
+RISK_REPORT = Job(
+    name="risk_report", at=time(2, 20), step=report_risk, needs=(DEPEG_BACKFILL.name, CORRELATION_UPDATE.name)
+)
+DAILY: tuple[Job[Desk], ...] = (DEPEG_BACKFILL, CORRELATION_UPDATE, RISK_REPORT)
 
 
 @attrs.frozen(kw_only=True)
@@ -50,6 +95,8 @@ class RunResult:
         Assets that the source does not have.
     failed : dict of str by asset
         Assets that it has and could not give, with the error.
+    history_start : Timestamp or None
+        Where the plan of the source begins, if that is later than two years back.
     already_done : bool
         Whether the date had been done with the same vault, scenarios and settings; nothing was computed then.
     """
@@ -60,6 +107,7 @@ class RunResult:
     fetched: dict[str, int] = attrs.field(factory=dict)
     not_carried: tuple[str, ...] = ()
     failed: dict[str, str] = attrs.field(factory=dict)
+    history_start: pd.Timestamp | None = None
     already_done: bool = False
 
     @property
@@ -82,7 +130,7 @@ def run_daily(
     clock: Clock | None = None,
     progress: Progress = lambda _what, _done, _total: None,
 ) -> RunResult:
-    """Fetch and store prices, record depegs, assess the vault, and store and write the report.
+    """Fetch and store prices, record depegs and correlations, assess the vault, and store and write the report.
 
     Parameters
     ----------
@@ -119,149 +167,100 @@ def run_daily(
         If another run is at work on the same date, source and step.
     RiskError
         If no asset could be fetched, or the assessment is not possible. One bad asset does not stop the others.
+
+    Notes
+    -----
+    The three daily jobs in their order, under one lock; each is in the ledger. What may be over soon, a source
+    that does not answer for example, is tried up to three times again.
     """
-    end = as_utc(as_of, "as_of")
-    if step not in STEPS:
-        raise SettingsError(f"step must be one of {list(STEPS)}, found {step!r}", observed=step)
-    whole(seed, "seed", 0, MOST_SEED)
-    if n is not None:
-        whole(n, "n", 1, MOST_SIMULATIONS)
-    folder = None if out is None else writable_folder(out)
-    check_symbols(vault)
-    job = f"daily {source.name} {step}"
-    with store.lock(job, end) as lock:
-        scenarios = _scenarios(store)
-        settings = _settings_hash(vault, scenarios, source.name, step, seed, n)
-        done = _done_before(store, end, source.name, step, settings)
-        if done is not None:
-            return RunResult(as_of=end, document=done, report_path=_written(done, folder), already_done=True)
-        store.begin_job(job, end)
-        try:
-            assets = list(dict.fromkeys([*(asset.symbol for asset in (*STABLECOINS, *vault.assets)), BTC]))
-            fetched, not_carried, failed = _fetch(store, source, assets, end, step, progress)
-            progress("assessing", 0, 1)
-            since, until = end - RETENTION, end + timedelta(microseconds=1)
-            report = assess(
-                store.load_prices(assets, since, until, step=step, source=source.name),
-                vault,
-                as_of=end,
-                scenarios=scenarios,
-                history=store.load_snapshots(end=end, source=source.name, step=step),
-                step=step,
-                generated_at=(clock or SystemClock()).now(),
-                seed=seed,
-                n=n,
-                source=source.name,
-                others=other_prices(store, source.name, step, since, until),
-            )
-            document = report.to_dict()
-            document["inputs"]["settings_sha256"] = settings
-            document["data_quality"]["failed_to_fetch"] = failed
-            lock.verify()
-            _record(store, report, document, assets, step)
-            progress("assessing", 1, 1)
-            written = _written(document, folder)
-        except Exception as error:
-            store.end_job(job, end, error=f"{type(error).__name__}: {error}")
-            raise
-        store.end_job(job, end)
+    date = as_utc(as_of, "as_of")
+    desk = Desk(
+        store=store,
+        source=source,
+        vault=vault,
+        step=step,
+        out=None if out is None else writable_folder(out),
+        seed=seed,
+        n=n,
+        clock=clock or SystemClock(),
+        progress=progress,
+    )
+    with store.lock(desk.ledger_name("daily"), date) as lock:
+        document = done_report(desk, date)
+        if document is not None:
+            path = _written(document, desk.out)
+            for job in DAILY:
+                rows = store.load_jobs(desk.ledger_name(job.name), date, date + INSTANT)
+                if any(row.status != "done" for row in rows):
+                    # All of that run is here, but the file was not.
+                    store.end_job(desk.ledger_name(job.name), date)
+            return RunResult(as_of=date, document=document, report_path=path, already_done=True)
+        fetched, _, reported = [run_job(desk, job, date, lock).details for job in DAILY]
+        (document,) = store.load_reports(date, date + INSTANT, **desk.place)
+    start = fetched["history_start"]
     return RunResult(
-        as_of=end,
+        as_of=date,
         document=document,
-        report_path=written,
-        fetched=fetched,
-        not_carried=not_carried,
-        failed=failed,
+        report_path=None if desk.out is None else desk.out / reported["file"],
+        fetched=fetched["fetched"],
+        not_carried=tuple(fetched["not_carried"]),
+        failed=fetched["failed"],
+        history_start=None if start is None else pd.Timestamp(start),
     )
 
 
-def _scenarios(store: Store) -> list[Scenario]:
-    """Return the stored scenarios; the built-in ones are put there once and never over an analyst's edit."""
-    stored = store.load_scenarios()
-    if not stored:
-        # Another run may have put them there, and an analyst changed them, since they were looked for.
-        store.save_scenarios(builtin_scenarios(), only_new=True)
-        stored = store.load_scenarios()
-    return stored
-
-
-def _settings_hash(
-    vault: Vault, scenarios: Sequence[Scenario], source: str, step: str, seed: int, n: int | None
-) -> str:
-    return content_hash(
-        {
-            "vault": vault.to_dict(),
-            "scenarios": [scenario.to_dict() for scenario in scenarios],
-            "source": source,
-            "step": step,
-            "seed": seed,
-            "n": n,
-            "software_version": __version__,
-        }
-    )
-
-
-def _done_before(store: Store, end: pd.Timestamp, source: str, step: str, settings: str) -> dict[str, Any] | None:
-    for document in store.load_reports(end, end + timedelta(microseconds=1), source=source, step=step):
+def done_report(desk: Desk, date: pd.Timestamp) -> dict[str, Any] | None:
+    """Return the report of a date that was made with the same vault, scenarios and settings, of all assets."""
+    settings = _settings_hash(desk, stored_scenarios(desk.store))
+    for document in desk.store.load_reports(date, date + INSTANT, **desk.place):
         # A date on which an asset failed is not done: the asset may be there now.
         if document["inputs"]["settings_sha256"] == settings and not document["data_quality"]["failed_to_fetch"]:
             return document
     return None
 
 
+def _settings_hash(desk: Desk, scenarios: Sequence[Scenario]) -> str:
+    return content_hash(
+        {
+            "vault": desk.vault.to_dict(),
+            "scenarios": [scenario.to_dict() for scenario in scenarios],
+            **desk.place,
+            "seed": desk.seed,
+            "n": desk.n,
+            "software_version": __version__,
+        }
+    )
+
+
+def _to_say(desk: Desk, date: pd.Timestamp, document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what a report says of alerts: nothing where a later one has spoken.
+
+    What an earlier run of the same date said, with another book for example, and does not fire any more, ends.
+    """
+    if desk.store.load_reports(date + INSTANT, last=1, **desk.place):
+        return []
+    still_open = {alert["key"] for alert in document["open_alerts"]}
+    in_vain = [
+        {"key": one.key, "action": "resolve", "severity": one.severity, "message": f"{one.key} does not fire"}
+        for one in desk.store.load_alerts()
+        if (one.source, one.step, one.as_of) == (*desk.place.values(), date)
+        and one.action == "trigger"
+        and one.key not in still_open
+    ]
+    return [*document["alert_changes"], *in_vain]
+
+
 def _written(document: Mapping[str, Any], folder: Path | None) -> Path | None:
     return None if folder is None else save_report(document, folder)
 
 
-def _fetch(
-    store: Store, source: PriceSource, assets: Sequence[str], end: pd.Timestamp, step: str, progress: Progress
-) -> tuple[dict[str, int], tuple[str, ...], dict[str, str]]:
-    """Fetch and store each asset on its own, so that a bad one stops no other."""
-    fetched: dict[str, int] = {}
-    not_carried: list[str] = []
-    errors: dict[str, Exception] = {}
-    for number, asset in enumerate(assets):
-        progress(f"fetching {asset}", number, len(assets))
-        try:
-            prices = source.fetch(asset, end - RETENTION, end + STEPS[step], step=step).loc[:end]
-            store.save_prices(prices, source=source.name, step=step)
-            fetched[asset] = len(prices)
-        except StorageError:
-            raise  # concerns the run, not the asset
-        except UnknownAssetError:
-            not_carried.append(asset)
-        except Exception as error:
-            errors[asset] = error
-    progress("fetching", len(assets), len(assets))
-    if not fetched and errors:
-        first, *_ = errors.values()
-        raise first if isinstance(first, RiskError) else RiskError(f"no asset could be fetched: {first!r}")
-    if not fetched:
-        raise SettingsError(
-            f"{source.name} carries none of {', '.join(assets)} at the step {step}", observed=source.name
-        )
-    return fetched, tuple(not_carried), {asset: f"{type(e).__name__}: {e}" for asset, e in errors.items()}
-
-
-def _record(
-    store: Store, report: RiskReport, document: Mapping[str, Any], assets: Sequence[str], step: str
-) -> None:
+def _record(desk: Desk, report: RiskReport, document: Mapping[str, Any]) -> None:
     """Store what was computed; the report comes last, so that it stands only on results that are there.
 
-    Events are found again in all prices of the store: in the window of the report alone a long event would begin
-    anew every day.
+    With it the job is done: its file is written from the store, by this run or the next one.
     """
-    place = {"source": report.source, "step": step}
-    everything = store.load_prices(assets, step=step, source=report.source)
-    everything = everything.dropna(axis=1, how="all")
-    pegs = own_pegs(report.vault)
-    others = other_prices(store, report.source, step)
-    _, _, events = checked_events(everything, everything.index[-1], report.step, report.source, others, pegs)
-    store.save_events(events)
-    matrices = report.dependence.correlations.values()
-    store.save_correlations([matrix for matrix in matrices if matrix is not None], **place)
-    store.save_run_inputs(report.run_inputs())
-    _record_quality(store, report, step)
+    desk.store.save_run_inputs(report.run_inputs())
+    _record_quality(desk.store, report, desk.step)
     snapshot = pd.DataFrame(
         {
             "var_95": [document["var_analysis"]["var_95"]["value"]],
@@ -270,8 +269,8 @@ def _record(
         },
         index=pd.DatetimeIndex([report.as_of]),
     )
-    store.save_snapshots(snapshot, **place)
-    store.save_reports([document], **place)
+    desk.store.save_snapshots(snapshot, **desk.place)
+    desk.store.save_reports([document], **desk.place, job=desk.ledger_name(RISK_REPORT.name))
 
 
 def _record_quality(store: Store, report: RiskReport, step: str) -> None:
@@ -299,5 +298,7 @@ def describe(result: RunResult) -> str:
     parts = [f"{len(result.fetched)} assets fetched, {sum(result.fetched.values()):,} samples"]
     if result.not_carried:
         parts.append(f"not carried by the source: {', '.join(result.not_carried)}")
+    if result.history_start is not None:
+        parts.append(f"the plan of the source reaches back to {iso(result.history_start)}")
     parts += [f"{asset} failed: {message}" for asset, message in result.failed.items()]
     return "; ".join(parts)

@@ -13,7 +13,7 @@ from tonsurance_risk.core.quality import Check
 from tonsurance_risk.core.windows import correlation_windows
 from tonsurance_risk.errors import RiskError
 from tonsurance_risk.model import DepegEvent, iso
-from tonsurance_risk.runner.maintenance import RETENTION
+from tonsurance_risk.runner.desk import RETENTION
 from tonsurance_risk.runner.prices import other_prices
 from tonsurance_risk.sources.steps import STEPS
 from tonsurance_risk.storage import SqlStore

@@ -14,9 +14,6 @@ from tonsurance_risk.storage.archives import PriceArchive, known_prices, read, w
 from tonsurance_risk.storage.instants import time_to_microseconds
 from tonsurance_risk.storage.price_rows import wide_frame
 
-RETENTION = timedelta(days=730)
-"""Prices younger than this stay: the daily job looks back so far."""
-
 
 def archive_prices(
     store: SqlStore,

@@ -7,6 +7,7 @@ from datetime import datetime
 import pandas as pd
 
 from tonsurance_risk.ports import PriceStore
+from tonsurance_risk.sources.vendors import vendors_of
 
 
 def other_prices(
@@ -16,13 +17,16 @@ def other_prices(
     start: datetime | None = None,
     end: datetime | None = None,
 ) -> list[pd.DataFrame]:
-    """Return what the sources in the store other than `source` show: a wide frame each, named by its vendor.
+    """Return what the sources in the store independent of `source` show: a wide frame each, named by its source.
 
+    One that has prices of the same vendor, whatever way they came, is left out: it would confirm them by
+    themselves.
     All assets of each, whatever was asked for: the checks compare the coins of one source.
     """
+    own = vendors_of(source)
     frames = []
     for name in store.price_sources(step=step):
-        if name != source:
+        if vendors_of(name).isdisjoint(own):
             frame = store.load_prices(None, start, end, step=step, source=name).dropna(axis=1, how="all")
             frame.attrs["vendor"] = name
             frames.append(frame)

@@ -57,6 +57,8 @@ def back_up(database: Database, target: Path) -> Contents:
     """
     if target.exists():
         raise StorageError(f"{target} exists already; a backup overwrites nothing")
+    if not target.parent.is_dir():
+        raise StorageError(f"cannot write the backup {target}: {target.parent} is not a folder; create it first")
     part = target.with_name(f"{target.name}.part")
     part.unlink(missing_ok=True)
     try:

@@ -13,11 +13,15 @@ from tonsurance_risk.core.correlation import CorrelationMatrix
 from tonsurance_risk.model import whole
 from tonsurance_risk.ports import WriteResult
 from tonsurance_risk.storage.instants import whole_microseconds
-from tonsurance_risk.storage.records import Row, StoredRow, counted, outcome, storable
+from tonsurance_risk.storage.records import Row, StoredRow, counted, outcome, place_of, storable
 
 _PAIR = ["asset_1", "asset_2", "correlation", "observations", "is_default"]
 _MADE = ("n_resamples", "block_length", "seed")
 _INTERVAL = ("low", "high", *_MADE)
+
+
+MOST_DAYS = 10**9
+"""Of a window: what a column of 4 bytes takes."""
 
 
 def matrix_key(matrix: CorrelationMatrix, source: str, step: str) -> Row:
@@ -48,9 +52,8 @@ def matrix_key(matrix: CorrelationMatrix, source: str, step: str) -> Row:
     if matrix.is_default.diagonal().any():
         raise ValueError("the diagonal of a matrix to store must not be default")
     return {
-        "source": storable(source, "source"),
-        "step": storable(step, "step"),
-        "window_days": whole(matrix.window_days, "window_days", 1, 10**9),
+        **place_of(source, step),
+        "window_days": whole(matrix.window_days, "window_days", 1, MOST_DAYS),
         "as_of": whole_microseconds(matrix.as_of, "as_of"),
     }
 

@@ -5,22 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, get_args
 
 import attrs
 import pandas as pd
 
-from tonsurance_risk.core.fingerprint import content_hash
-from tonsurance_risk.model import finite
-from tonsurance_risk.ports import JobStatus, ScenarioBacktest, StoredAlert
+from tonsurance_risk.model import finite, whole
+from tonsurance_risk.ports import JobEnd, JobStatus, ScenarioBacktest, StoredAlert
 from tonsurance_risk.storage.event_rows import stored_form
 from tonsurance_risk.storage.instants import whole_microseconds
-from tonsurance_risk.storage.records import Row, StoredRow, encodable, storable
+from tonsurance_risk.storage.records import Row, StoredRow, encodable, place_of, storable
 
 REJECT_COLUMNS = ["asset", "time", "reason", "raw", "detail"]
 EVENT_COLUMNS = ["asset", "direction", "start", "end", "source", "severity"]
 LONGEST_TEXT = 500
 SEVERITIES = ("low", "medium", "high", "critical")
+ACTIONS = ("trigger", "resolve")
+ALERT_KEY = ("source", "step", "as_of", "key", "action")
 
 
 def job_key(job: str, logical_date: datetime) -> Row:
@@ -28,58 +29,71 @@ def job_key(job: str, logical_date: datetime) -> Row:
     return {"job": storable(job, "job"), "logical_date": whole_microseconds(logical_date, "logical_date")}
 
 
-def begun_row(key: Row, before: StoredRow | None, time: pd.Timestamp) -> Row:
+def begun_row(key: Row, before: StoredRow | None, time: pd.Timestamp, host: str = "", forced: bool = False) -> Row:
     """Return the row of a job that begins."""
     attempts = 1 if before is None else before["attempts"] + 1
-    return key | {"status": "running", "attempts": attempts, "started_at": time, "ended_at": None, "message": ""}
+    ran = {"attempts": attempts, "started_at": time, "host": encodable(host, "host"), "forced": bool(forced)}
+    return key | ran | {"status": "running", "ended_at": None, "rows": None, "message": "", "details": "{}"}
 
 
-def ended_row(key: Row, before: StoredRow | None, time: pd.Timestamp, error: str | None) -> Row:
+def ended_row(
+    key: Row,
+    before: StoredRow | None,
+    time: pd.Timestamp,
+    *,
+    status: JobEnd = "done",
+    rows: int | None = None,
+    message: str = "",
+    details: Mapping[str, Any] | None = None,
+) -> Row:
     """Return the row of a job that ends; a `LookupError` where it did not begin."""
     if before is None:
         raise LookupError(f"the job {key['job']!r} of {key['logical_date']} did not begin")
-    if error is not None:
-        encodable(error, "error")
-    started = {name: before[name] for name in ("attempts", "started_at")}
+    if status not in get_args(JobEnd):
+        raise ValueError(f"status must be one of {list(get_args(JobEnd))}, found {status!r}")
+    started = {name: before[name] for name in ("attempts", "started_at", "host", "forced")}
     # A clock that was set back must not let a job end before it began.
-    ended = {"ended_at": max(time, before["started_at"]), "message": (error or "")[:LONGEST_TEXT]}
-    return key | started | ended | {"status": "done" if error is None else "failed"}
+    ended = {"ended_at": max(time, before["started_at"]), "message": encodable(message, "message")[:LONGEST_TEXT]}
+    counted = {"rows": None if rows is None else whole(rows, "rows", 0), "details": json.dumps(details or {})}
+    return key | started | ended | counted | {"status": status}
 
 
 def job_of(row: StoredRow) -> JobStatus:
     """Return the status of a row."""
-    return JobStatus(**{field.name: row[field.name] for field in attrs.fields(JobStatus)})
+    fields = {field.name: row[field.name] for field in attrs.fields(JobStatus)}
+    return JobStatus(**fields | {"forced": bool(row["forced"]), "details": json.loads(row["details"])})
 
 
 def alert_rows(report: StoredRow) -> list[Row]:
-    """Return a row an alert of the report of a row; one that is there twice counts once."""
-    key = {name: report[name] for name in ("source", "step", "as_of")}
-    rows: dict[str, Row] = {}
-    for position, alert in enumerate(json.loads(report["document"]).get("risk_alerts", ())):
-        said = {name: _alert_text(alert, name) for name in ("severity", "category", "message")}
-        if said["severity"] not in SEVERITIES:
-            raise ValueError(f"severity of an alert must be one of {SEVERITIES}, found {said['severity']!r}")
-        sha256 = content_hash(alert)
-        kept = {"alert_sha256": sha256, "position": position, "document": json.dumps(alert), "delivered_at": None}
-        rows.setdefault(sha256, key | said | kept)
+    """Return a row for all that the report of a row says of alerts; of one key and action the first counts."""
+    place = {name: report[name] for name in ("source", "step", "as_of")}
+    rows: dict[tuple[str, str], Row] = {}
+    changes = json.loads(report["document"]).get("alert_changes", [])
+    if not isinstance(changes, list):
+        raise ValueError(f"the alert_changes of a report must be a list, found {changes!r}")
+    for position, change in enumerate(changes):
+        said = {name: _alert_text(change, name) for name in ("key", "action", "severity", "message")}
+        for name, accepted in (("severity", SEVERITIES), ("action", ACTIONS)):
+            if said[name] not in accepted:
+                raise ValueError(f"{name} of an alert must be one of {accepted}, found {said[name]!r}")
+        rows.setdefault((said["key"], said["action"]), place | said | {"position": position})
     return list(rows.values())
 
 
-def _alert_text(alert: object, name: str) -> str:
-    if not isinstance(alert, Mapping):
-        raise ValueError(f"an alert of a report must be a mapping, found {alert!r}")
-    return storable(alert.get(name), f"{name} of an alert")
+def _alert_text(change: object, name: str) -> str:
+    if not isinstance(change, Mapping):
+        raise ValueError(f"an alert of a report must be a mapping, found {change!r}")
+    return storable(change.get(name), f"{name} of an alert")
 
 
 def alert_of(row: StoredRow) -> StoredAlert:
     """Return the alert of a row."""
-    fields = {name: row[name] for name in ("source", "step", "as_of", "alert_sha256", "delivered_at")}
-    return StoredAlert(alert=json.loads(row["document"]), **fields)
+    return StoredAlert(**{field.name: row[field.name] for field in attrs.fields(StoredAlert)})
 
 
 def reject_rows(rejects: pd.DataFrame, source: str, step: str, time: pd.Timestamp) -> list[Row]:
     """Return a row a reject; the last one of an asset, time and reason counts."""
-    key = {"source": storable(source, "source"), "step": storable(step, "step"), "recorded_at": time}
+    key = place_of(source, step) | {"recorded_at": time}
     if not isinstance(rejects, pd.DataFrame) or sorted(map(str, rejects.columns)) != sorted(REJECT_COLUMNS):
         found = list(rejects.columns) if isinstance(rejects, pd.DataFrame) else type(rejects).__name__
         raise ValueError(f"rejects must be a DataFrame of the columns {REJECT_COLUMNS}, found {found}")
@@ -130,7 +144,7 @@ def scenario_event_frame(rows: Iterable[StoredRow]) -> pd.DataFrame:
 
 def backtest_rows(backtests: Iterable[ScenarioBacktest], source: str, step: str) -> list[Row]:
     """Return a row a backtest, keyed by (source, step, scenario, vault_sha256)."""
-    key = {"source": storable(source, "source"), "step": storable(step, "step")}
+    key = place_of(source, step)
     rows = []
     for backtest in backtests:
         if not isinstance(backtest, ScenarioBacktest):

@@ -10,9 +10,9 @@ import attrs
 import pandas as pd
 
 from tonsurance_risk.core.correlation import CorrelationMatrix
-from tonsurance_risk.model import DepegEvent, Scenario, text, whole, within
+from tonsurance_risk.model import DepegEvent, Scenario, whole, within
 from tonsurance_risk.ports import Clock, ScenarioBacktest, SystemClock, WriteResult
-from tonsurance_risk.storage.correlation_rows import matrix_key, pair_changes
+from tonsurance_risk.storage.correlation_rows import MOST_DAYS, matrix_key, pair_changes
 from tonsurance_risk.storage.event_rows import event_order, stored_form, superseded
 from tonsurance_risk.storage.instants import at_or_before, interval
 from tonsurance_risk.storage.job_rows import (
@@ -29,14 +29,17 @@ from tonsurance_risk.storage.memory_rows import Key, inside, put_rows
 from tonsurance_risk.storage.records import (
     Row,
     decoded,
+    encodable,
     input_document,
     input_row,
     only_text,
+    place_of,
     report_rows,
     scenario_of,
     scenario_rows,
     snapshot_frame,
     snapshot_rows,
+    storable,
     total,
     wanted_assets,
 )
@@ -106,7 +109,7 @@ class MemoryStore(MemoryPrices, MemoryJobs):
     ) -> CorrelationMatrix | None:
         """Return the newest matrix; see `ResultStore.load_correlations`."""
         self._refuse_closed()
-        key = (text(source, "source"), text(step, "step"), whole(window_days, "window_days", 1))
+        key = (*place_of(source, step).values(), whole(window_days, "window_days", 1, MOST_DAYS))
         latest = None if as_of is None else at_or_before(as_of, "as_of")
         times = [
             stored[3] for stored in self._matrices if stored[:3] == key and (latest is None or stored[3] <= latest)
@@ -132,7 +135,7 @@ class MemoryStore(MemoryPrices, MemoryJobs):
     def load_scenario_events(self, name: str) -> pd.DataFrame:
         """Return what a scenario was calibrated from; see `ResultStore.load_scenario_events`."""
         self._refuse_closed()
-        return scenario_event_frame(self._scenario_events.get(text(name, "name"), ()))
+        return scenario_event_frame(self._scenario_events.get(storable(name, "name"), ()))
 
     def save_backtests(self, backtests: Iterable[ScenarioBacktest], *, source: str, step: str) -> WriteResult:
         """Store predicted against actual losses; see `ResultStore.save_backtests`."""
@@ -147,8 +150,8 @@ class MemoryStore(MemoryPrices, MemoryJobs):
     def load_backtests(self, *, source: str, step: str) -> list[ScenarioBacktest]:
         """Return predicted against actual losses; see `ResultStore.load_backtests`."""
         self._refuse_closed()
-        place = (text(source, "source"), text(step, "step"))
-        found = [row for row in self._backtests.values() if (row["source"], row["step"]) == place]
+        key = tuple(place_of(source, step).values())
+        found = [row for row in self._backtests.values() if (row["source"], row["step"]) == key]
         ordered = sorted(found, key=lambda row: (row["start"], row["scenario"], row["vault_sha256"]))
         return [backtest_of(row) for row in ordered]
 
@@ -158,11 +161,15 @@ class MemoryStore(MemoryPrices, MemoryJobs):
         least = within(min_probability, "min_probability", 0.0, 1.0)
         return [scenario_of(row) for row in self._scenarios.values() if row["probability"] >= least]
 
-    def save_reports(self, documents: Iterable[Mapping[str, Any]], *, source: str, step: str) -> WriteResult:
+    def save_reports(
+        self, documents: Iterable[Mapping[str, Any]], *, source: str, step: str, job: str | None = None
+    ) -> WriteResult:
         """Store report documents; see `ResultStore.save_reports`."""
         self._refuse_closed()
         rows = report_rows(documents, source, step)
         alerts = [(row, alert_rows(row)) for row in rows]
+        if job is not None:
+            self._jobs.update({(job, row["as_of"]): self._ended(job, row["as_of"]) for row in rows})
         result = put_rows(self._reports, rows, "source", "step", "as_of")
         for row, given in alerts:
             self._put_alerts(row, given)
@@ -175,6 +182,7 @@ class MemoryStore(MemoryPrices, MemoryJobs):
         *,
         source: str | None = None,
         step: str | None = None,
+        last: int | None = None,
     ) -> list[dict[str, Any]]:
         """Return report documents; see `ResultStore.load_reports`."""
         self._refuse_closed()
@@ -186,7 +194,8 @@ class MemoryStore(MemoryPrices, MemoryJobs):
             for row in self._reports.values()
             if source in (None, row["source"]) and step in (None, row["step"]) and inside(row["as_of"], low, high)
         ]
-        return [decoded(row) for row in sorted(found, key=lambda row: (row["as_of"], row["source"], row["step"]))]
+        ordered = sorted(found, key=lambda row: (row["as_of"], row["source"], row["step"]))
+        return [decoded(row) for row in (ordered if last is None else ordered[-whole(last, "last", 1) :])]
 
     def save_snapshots(self, snapshots: pd.DataFrame, *, source: str, step: str) -> WriteResult:
         """Store snapshots; see `ResultStore.save_snapshots`."""
@@ -203,7 +212,7 @@ class MemoryStore(MemoryPrices, MemoryJobs):
     ) -> pd.DataFrame:
         """Return snapshots; see `ResultStore.load_snapshots`."""
         self._refuse_closed()
-        key = (text(source, "source"), text(step, "step"))
+        key = tuple(place_of(source, step).values())
         low, high = interval(start, end)
         return snapshot_frame(
             row
@@ -221,4 +230,4 @@ class MemoryStore(MemoryPrices, MemoryJobs):
     def load_run_inputs(self, content_hash: str) -> dict[str, Any]:
         """Return the inputs of a run; see `ResultStore.load_run_inputs`."""
         self._refuse_closed()
-        return input_document(self._inputs.get((content_hash,)), content_hash)
+        return input_document(self._inputs.get((encodable(content_hash, "content_hash"),)), content_hash)

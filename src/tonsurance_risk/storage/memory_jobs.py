@@ -10,12 +10,12 @@ from typing import Any
 import attrs
 
 from tonsurance_risk.errors import LockHeldError
-from tonsurance_risk.ports import Clock, JobLock, JobStatus, StoredAlert
+from tonsurance_risk.ports import Clock, JobEnd, JobLock, JobStatus, StoredAlert
 from tonsurance_risk.storage.instants import interval, now
-from tonsurance_risk.storage.job_rows import alert_of, begun_row, ended_row, job_key, job_of
+from tonsurance_risk.storage.job_rows import ALERT_KEY, alert_of, begun_row, ended_row, job_key, job_of
 from tonsurance_risk.storage.lifetime import OpenStore
 from tonsurance_risk.storage.memory_rows import Key, inside
-from tonsurance_risk.storage.records import Row, only_text
+from tonsurance_risk.storage.records import Row, only_text, storable
 
 
 class MemoryJobs(OpenStore):
@@ -25,23 +25,36 @@ class MemoryJobs(OpenStore):
         self._clock = clock
         self._jobs: dict[Key, Row] = {}
         self._alerts: dict[Key, Row] = {}
+        self._deliveries: dict[Key, set[str]] = {}
         self._locks: set[Key] = set()
 
-    def begin_job(self, job: str, logical_date: datetime) -> JobStatus:
+    def begin_job(self, job: str, logical_date: datetime, *, host: str = "", forced: bool = False) -> JobStatus:
         """Write down that a job begins; see `Ledger.begin_job`."""
         self._refuse_closed()
         key = job_key(job, logical_date)
         place = tuple(key.values())
-        self._jobs[place] = begun_row(key, self._jobs.get(place), now(self._clock))
+        self._jobs[place] = begun_row(key, self._jobs.get(place), now(self._clock), host, forced)
         return job_of(self._jobs[place])
 
-    def end_job(self, job: str, logical_date: datetime, *, error: str | None = None) -> JobStatus:
-        """Write down that a job ended; see `Ledger.end_job`."""
+    def end_job(
+        self,
+        job: str,
+        logical_date: datetime,
+        *,
+        status: JobEnd = "done",
+        rows: int | None = None,
+        message: str = "",
+        details: Mapping[str, Any] | None = None,
+    ) -> JobStatus:
+        """Write down how a job ended; see `Ledger.end_job`."""
         self._refuse_closed()
+        row = self._ended(job, logical_date, status=status, rows=rows, message=message, details=details)
+        self._jobs[row["job"], row["logical_date"]] = row
+        return job_of(row)
+
+    def _ended(self, job: str, logical_date: datetime, **said: Any) -> Row:
         key = job_key(job, logical_date)
-        place = tuple(key.values())
-        self._jobs[place] = ended_row(key, self._jobs.get(place), now(self._clock), error)
-        return job_of(self._jobs[place])
+        return ended_row(key, self._jobs.get(tuple(key.values())), now(self._clock), **said)
 
     def load_jobs(
         self, job: str | None = None, start: datetime | None = None, end: datetime | None = None
@@ -70,32 +83,34 @@ class MemoryJobs(OpenStore):
         finally:
             self._locks.discard(key)
 
-    def load_alerts(self, *, delivered: bool | None = None) -> list[StoredAlert]:
+    def load_alerts(self, *, waiting_for: str | None = None) -> list[StoredAlert]:
         """Return alerts; see `Outbox.load_alerts`."""
         self._refuse_closed()
-        found = [row for row in self._alerts.values() if delivered in (None, row["delivered_at"] is not None)]
+        only_text(waiting_for, "waiting_for")
+        found = [row for key, row in self._alerts.items() if waiting_for not in self._deliveries.get(key, ())]
         ordered = sorted(found, key=lambda row: (row["as_of"], row["source"], row["step"], row["position"]))
         return [alert_of(row) for row in ordered]
 
-    def mark_delivered(self, alerts: Iterable[StoredAlert]) -> int:
-        """Write down that alerts were delivered; see `Outbox.mark_delivered`."""
+    def mark_delivered(self, alerts: Iterable[StoredAlert], *, sink: str) -> int:
+        """Write down that a sink got alerts; see `Outbox.mark_delivered`."""
         self._refuse_closed()
-        delivered = 0
-        for alert in alerts:
-            row = self._alerts.get((alert.source, alert.step, alert.as_of, alert.alert_sha256))
-            if row is not None and row["delivered_at"] is None:
-                row["delivered_at"] = now(self._clock)
-                delivered += 1
-        return delivered
+        storable(sink, "sink")
+        new = [
+            key
+            for key in dict.fromkeys(tuple(getattr(alert, name) for name in ALERT_KEY) for alert in alerts)
+            if key in self._alerts and sink not in self._deliveries.get(key, ())
+        ]
+        for key in new:
+            self._deliveries.setdefault(key, set()).add(sink)
+        return len(new)
 
     def _put_alerts(self, report: Mapping[str, Any], given: Iterable[Row]) -> None:
-        """Put the alerts of a report into the outbox; those delivered stay, others that it no longer has go."""
+        """Put what a report says into the outbox; what was delivered stays, what it no longer says goes."""
         place = (report["source"], report["step"], report["as_of"])
-        waiting = [key for key, row in self._alerts.items() if key[:3] == place and row["delivered_at"] is None]
-        for key in waiting:
+        for key in [key for key in self._alerts if key[:3] == place and key not in self._deliveries]:
             del self._alerts[key]
         for row in given:
-            self._alerts.setdefault((*place, row["alert_sha256"]), row)
+            self._alerts.setdefault(tuple(row[name] for name in ALERT_KEY), row)
 
 
 @attrs.frozen

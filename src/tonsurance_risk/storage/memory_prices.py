@@ -9,7 +9,6 @@ from typing import TypeAlias
 import attrs
 import pandas as pd
 
-from tonsurance_risk.model import text
 from tonsurance_risk.ports import Clock, WriteResult
 from tonsurance_risk.storage.instants import at_or_before, interval, now, time_to_microseconds
 from tonsurance_risk.storage.job_rows import reject_frame, reject_rows
@@ -27,7 +26,16 @@ from tonsurance_risk.storage.price_rows import (
     touched_hours,
     wide_frame,
 )
-from tonsurance_risk.storage.records import Outcome, Row, counted, only_text, outcome, storable, wanted_assets
+from tonsurance_risk.storage.records import (
+    Outcome,
+    Row,
+    counted,
+    only_text,
+    outcome,
+    place_of,
+    storable,
+    wanted_assets,
+)
 
 # What was known of one price: (price, recorded at), oldest first; each holds until the next was recorded.
 _Versions: TypeAlias = list[tuple[float, pd.Timestamp]]
@@ -45,8 +53,7 @@ class MemoryPrices(OpenStore):
     def save_prices(self, prices: pd.Series | pd.DataFrame, *, source: str, step: str) -> WriteResult:
         """Store prices; see `PriceStore.save_prices`."""
         self._refuse_closed()
-        storable(source, "source")
-        storable(step, "step")
+        place_of(source, step)
         columns = melted(prices)
         time = now(self._clock)
         outcomes: list[Outcome] = []
@@ -95,7 +102,7 @@ class MemoryPrices(OpenStore):
         source: str | None,
     ) -> pd.DataFrame:
         self._refuse_closed()
-        text(step, "step")
+        storable(step, "step")
         only_text(source, "source")
         wanted = wanted_assets(assets)
         low, high = (None if time is None else time_to_microseconds(time) for time in interval(start, end))
@@ -117,14 +124,13 @@ class MemoryPrices(OpenStore):
     def price_sources(self, *, step: str = "1h") -> list[str]:
         """Return the sources; see `PriceStore.price_sources`."""
         self._refuse_closed()
-        text(step, "step")
+        storable(step, "step")
         return sorted({source for (_, source, held), history in self._prices.items() if held == step and history})
 
     def save_marks(self, name: str, values: pd.DataFrame, *, source: str, step: str) -> WriteResult:
         """Store what is known of prices; see `PriceStore.save_marks`."""
         self._refuse_closed()
-        storable(source, "source")
-        storable(step, "step")
+        place_of(source, step)
         return self._put_marks(name, melted_marks(name, values), source, step)
 
     def _put_marks(self, name: str, columns: Iterable[AssetPrices], source: str, step: str) -> WriteResult:
@@ -171,7 +177,7 @@ class MemoryPrices(OpenStore):
     ) -> pd.DataFrame:
         """Return rejects; see `PriceStore.load_rejects`."""
         self._refuse_closed()
-        place = (text(source, "source"), text(step, "step"))
+        place = tuple(place_of(source, step).values())
         low, high = interval(start, end)
         rows = self._rejects.values()
         return reject_frame(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import attrs
@@ -22,6 +22,7 @@ from sqlalchemy import (
     literal_column,
     make_url,
     select,
+    text,
     type_coerce,
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by
@@ -49,6 +50,21 @@ _BUSY = {"40001": "could not be ordered", "40P01": "deadlock"}
 # Connection lost, shut down, starting; a server that has become read only is an old primary.
 _GONE = ("08", "57P01", "57P02", "57P03", "25006")
 _FULL = {"53100": "its disk is full", "53200": "it is out of memory", "53300": "it has too many connections"}
+_ONE_WRITER = "one writer at a time"
+_LOCK_HOLDER = text(
+    """
+    SELECT holder.pid, holder.application_name AS name, date_trunc('second', holder.xact_start)::text AS since
+    FROM pg_locks AS held JOIN pg_stat_activity AS holder USING (pid)
+    WHERE held.granted AND held.pid <> pg_backend_pid()
+    AND held.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND (
+        held.locktype = 'advisory' AND (held.classid::bigint << 32 | held.objid::bigint) = :writer
+        OR held.locktype = 'relation' AND held.mode NOT IN ('AccessShareLock', 'RowShareLock')
+    )
+    ORDER BY held.locktype = 'advisory' DESC, holder.xact_start
+    LIMIT 1
+    """
+)
 _COPY_SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # no flags, no header extension
 _COPY_END = b"\xff\xff"
 _COPY_ROWS = 100_000
@@ -129,7 +145,7 @@ class Postgres:
                 if writes:
                     wait = int(database.BUSY_TIMEOUT.total_seconds() * 1000)
                     connection.exec_driver_sql(f"SET LOCAL lock_timeout = {wait}")
-                    connection.execute(select(func.pg_advisory_xact_lock(lock_number("one writer at a time"))))
+                    connection.execute(select(func.pg_advisory_xact_lock(lock_number(_ONE_WRITER))))
                 yield connection
 
     def translated(self, error: BaseException) -> StorageError:
@@ -142,15 +158,19 @@ class Postgres:
             return StoreBusyError(f"the database {self.name}: {_BUSY[code]} ({said})", retry_after=0.0)
         if code == "55P03":
             waited = database.BUSY_TIMEOUT.total_seconds()
+            holder = self._lock_holder()
             return StoreBusyError(
-                f"the database {self.name} is locked by another process (waited {waited:g} s); try again"
+                f"the database {self.name} is locked by another process (waited {waited:g} s"
+                f"{f'; likely {holder}' if holder else ''}); try again",
+                observed=holder,
             )
         if code.startswith(_GONE) or (
             not code and type(error).__name__ in ("OperationalError", "ConnectionTimeout")
         ):
             retry_after = 1.0 if code or "connection failed" not in said else None
             return StoreUnavailableError(
-                f"the database {self.name} does not answer or takes no writes ({said})", retry_after=retry_after
+                f"the database {self.name} does not answer, does not let us in or takes no writes ({said})",
+                retry_after=retry_after,
             )
         if code.startswith("28") or code == "3D000":
             return StoreUnavailableError(f"the database {self.name} does not let us in ({said})")
@@ -159,6 +179,14 @@ class Postgres:
         if code.startswith("XX"):
             return StoreCorruptError(f"the database {self.name} is damaged ({said}); restore it from a backup")
         return StorageError(f"the database {self.name} cannot do this: {said}; nothing of it was stored")
+
+    def _lock_holder(self) -> str | None:
+        """Return which session has what others wait for: our one writer, or the oldest that writes to a table."""
+        with suppress(exc.SQLAlchemyError, self.driver_error), self.begun(writes=False) as connection:
+            found = connection.execute(_LOCK_HOLDER, {"writer": lock_number(_ONE_WRITER)}).one_or_none()
+            if found is not None:
+                return f"server process {found.pid} ({found.name or 'unnamed'}) since {found.since or 'long ago'}"
+        return None
 
     def put_staged(self, connection: Connection, columns: Iterable[AssetPrices]) -> int:
         """Put rows into `staged_prices` by binary COPY; see `Database.put_staged`."""

@@ -24,6 +24,10 @@ from tonsurance_risk.storage.instants import index_of_microseconds, index_to_mic
 Row: TypeAlias = dict[str, Any]
 
 
+MOST_ASSETS = 10_000
+"""A statement takes a limited number of parameters: 32,766 on SQLite, 65,535 on PostgreSQL."""
+
+
 class StoredRow(Protocol):
     """A row as it is read: values by the names of columns."""
 
@@ -67,8 +71,13 @@ def encodable(value: object, name: str) -> str:
 
 
 def only_text(value: str | None, name: str) -> str | None:
-    """Return `value` when it is None (any) or a non-empty string; else a `ValueError`."""
-    return None if value is None else text(value, name)
+    """Return `value` when it is None (any) or `storable`; else a `ValueError`."""
+    return None if value is None else storable(value, name)
+
+
+def place_of(source: str, step: str) -> Row:
+    """Return what everything of a source and step is stored by; a `ValueError` if one is not `storable`."""
+    return {"source": storable(source, "source"), "step": storable(step, "step")}
 
 
 def wanted_assets(assets: Iterable[str] | None) -> list[str] | None:
@@ -77,8 +86,12 @@ def wanted_assets(assets: Iterable[str] | None) -> list[str] | None:
         return None
     if isinstance(assets, str):
         raise ValueError(f"assets must be several symbols, found the one string {assets!r}")
-    symbols = [canonical(text(symbol, "a symbol in assets")) for symbol in assets]
+    symbols = [canonical(storable(symbol, "a symbol in assets")) for symbol in assets]
     unique(symbols, "assets")
+    if len(symbols) > MOST_ASSETS:
+        raise ValueError(
+            f"assets must be at most {MOST_ASSETS:,} symbols, found {len(symbols):,}; leave them out for all"
+        )
     return symbols
 
 
@@ -103,7 +116,7 @@ def decoded(row: StoredRow) -> dict[str, Any]:
 
 def report_rows(documents: Iterable[Mapping[str, Any]], source: str, step: str) -> list[Row]:
     """Return a row a report, keyed by (source, step, as_of)."""
-    key = {"source": storable(source, "source"), "step": storable(step, "step")}
+    key = place_of(source, step)
     rows = []
     for document in documents:
         canonical_json(document, "a report")  # refuses what is no JSON
@@ -123,7 +136,7 @@ def _report_time(document: Mapping[str, Any]) -> pd.Timestamp:
 
 def snapshot_rows(snapshots: pd.DataFrame, source: str, step: str) -> list[Row]:
     """Return a row a snapshot, keyed by (source, step, time)."""
-    key = {"source": storable(source, "source"), "step": storable(step, "step")}
+    key = place_of(source, step)
     if not isinstance(snapshots, pd.DataFrame) or sorted(map(str, snapshots.columns)) != sorted(SNAPSHOT_COLUMNS):
         found = list(snapshots.columns) if isinstance(snapshots, pd.DataFrame) else type(snapshots).__name__
         raise ValueError(f"snapshots must be a DataFrame of the columns {SNAPSHOT_COLUMNS}, found {found}")

@@ -1,4 +1,4 @@
-"""The tables of a store, version 4. What a version changed is in `migrations/versions`."""
+"""The tables of a store, version 5. What a version changed is in `migrations/versions`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tonsurance_risk.storage.columns import (
     words,
 )
 
-VERSION = 4
+VERSION = 5
 """The schema that this code reads and writes."""
 
 metadata = MetaData()
@@ -280,16 +280,32 @@ alerts = Table(
     key("source"),
     key("step"),
     key("as_of", UtcTime),
-    key("alert_sha256"),
+    key("key"),
+    key("action"),
     Column("position", Integer, nullable=False),
     words("severity"),
-    words("category"),
     words("message"),
-    words("document"),
-    Column("delivered_at", UtcTime),
     CheckConstraint("severity IN ('low', 'medium', 'high', 'critical')", name="severity_is_known"),
+    CheckConstraint("action IN ('trigger', 'resolve')", name="action_is_known"),
     ForeignKeyConstraint(
         ["source", "step", "as_of"], [risk_reports.c[name] for name in ("source", "step", "as_of")]
+    ),
+)
+"""The outbox: what is to be said of the alerts of a report."""
+
+alert_deliveries = Table(
+    "alert_deliveries",
+    metadata,
+    key("source"),
+    key("step"),
+    key("as_of", UtcTime),
+    key("key"),
+    key("action"),
+    key("sink"),
+    Column("delivered_at", UtcTime, nullable=False),
+    ForeignKeyConstraint(
+        ["source", "step", "as_of", "key", "action"],
+        [alerts.c[name] for name in ("source", "step", "as_of", "key", "action")],
     ),
 )
 
@@ -302,10 +318,15 @@ etl_job_status = Table(
     Column("attempts", Integer, nullable=False),
     Column("started_at", UtcTime, nullable=False),
     Column("ended_at", UtcTime),
+    words("host"),
+    Column("forced", Boolean, nullable=False),
+    Column("rows", BigInteger),
     words("message"),
-    CheckConstraint("status IN ('running', 'done', 'failed')", name="status_is_known"),
+    words("details"),
+    CheckConstraint("status IN ('running', 'done', 'failed', 'interrupted', 'abandoned')", name="status_is_known"),
     CheckConstraint("(status = 'running') = (ended_at IS NULL)", name="ended_unless_running"),
     CheckConstraint("attempts >= 1", name="attempted"),
+    CheckConstraint('"rows" >= 0', name="rows_are_counted"),
 )
 
 job_locks = Table(

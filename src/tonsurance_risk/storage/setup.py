@@ -64,10 +64,11 @@ def upgrade(database: Database) -> None:
     # Alembic is slow to import, and few calls come here.
     from tonsurance_risk.storage.migrations import run_upgrades
 
-    database.before_upgrade()
     with database.begun(writes=True) as connection:
         found = content(connection, database.name)
         if found.version is not None and found.version < VERSION:
+            # Only now that no other process can: it would be a copy of what that one made.
+            database.before_upgrade()
             run_upgrades(connection, found.version, in_first_table=found.in_first_table)
             content(connection, database.name)
 

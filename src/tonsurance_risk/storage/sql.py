@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from tonsurance_risk.ports import Clock, SystemClock
-from tonsurance_risk.storage.database import Database
 from tonsurance_risk.storage.sql_archives import SqlArchives
 from tonsurance_risk.storage.sql_jobs import SqlJobs
 from tonsurance_risk.storage.sql_prices import SqlPrices
@@ -13,13 +11,5 @@ from tonsurance_risk.storage.sql_results import SqlResults
 class SqlStore(SqlPrices, SqlResults, SqlJobs, SqlArchives):
     """A `Store` in an SQLite file or a PostgreSQL database; `open_store` makes one.
 
-    Parameters
-    ----------
-    database : Database
-        Set up, and closed with the store.
-    clock : Clock
-        Tells when a row is recorded.
+    Parameters are those of `SqlPart`.
     """
-
-    def __init__(self, database: Database, clock: Clock = SystemClock()) -> None:  # noqa: B008 - it holds no state
-        super().__init__(database, clock)

@@ -7,41 +7,46 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+import pandas as pd
+from sqlalchemy import Connection, delete, insert, select
 
-from tonsurance_risk.ports import JobLock, JobStatus, StoredAlert
+from tonsurance_risk.ports import JobEnd, JobLock, JobStatus, StoredAlert
 from tonsurance_risk.storage.instants import now
-from tonsurance_risk.storage.job_rows import alert_of, begun_row, ended_row, job_key, job_of
-from tonsurance_risk.storage.records import Row, only_text
+from tonsurance_risk.storage.job_rows import ALERT_KEY, alert_of, begun_row, ended_row, job_key, job_of
+from tonsurance_risk.storage.records import Row, only_text, storable
+from tonsurance_risk.storage.schema import alert_deliveries, etl_job_status
 from tonsurance_risk.storage.schema import alerts as alert_table
-from tonsurance_risk.storage.schema import etl_job_status
 from tonsurance_risk.storage.sql_part import SqlPart, equal, inside, put
 
 
 class SqlJobs(SqlPart):
     """A `Ledger` and an `Outbox` in an SQL database."""
 
-    def begin_job(self, job: str, logical_date: datetime) -> JobStatus:
+    def begin_job(self, job: str, logical_date: datetime, *, host: str = "", forced: bool = False) -> JobStatus:
         """Write down that a job begins; see `Ledger.begin_job`."""
         key = job_key(job, logical_date)
 
         def work(connection: Connection) -> JobStatus:
-            row = begun_row(key, _job(connection, key), now(self._clock))
+            row = begun_row(key, _job(connection, key), now(self._clock), host, forced)
             put(connection, etl_job_status, [row])
             return job_of(row)
 
         return self._write(work)
 
-    def end_job(self, job: str, logical_date: datetime, *, error: str | None = None) -> JobStatus:
-        """Write down that a job ended; see `Ledger.end_job`."""
+    def end_job(
+        self,
+        job: str,
+        logical_date: datetime,
+        *,
+        status: JobEnd = "done",
+        rows: int | None = None,
+        message: str = "",
+        details: Mapping[str, Any] | None = None,
+    ) -> JobStatus:
+        """Write down how a job ended; see `Ledger.end_job`."""
         key = job_key(job, logical_date)
-
-        def work(connection: Connection) -> JobStatus:
-            row = ended_row(key, _job(connection, key), now(self._clock), error)
-            put(connection, etl_job_status, [row])
-            return job_of(row)
-
-        return self._write(work)
+        said: dict[str, Any] = {"status": status, "rows": rows, "message": message, "details": details}
+        return self._write(lambda connection: put_end(connection, key, now(self._clock), **said))
 
     def load_jobs(
         self, job: str | None = None, start: datetime | None = None, end: datetime | None = None
@@ -61,41 +66,61 @@ class SqlJobs(SqlPart):
         with self.database.lock(f"{key['job']} of {key['logical_date'].isoformat()}") as lock:
             yield lock
 
-    def load_alerts(self, *, delivered: bool | None = None) -> list[StoredAlert]:
+    def load_alerts(self, *, waiting_for: str | None = None) -> list[StoredAlert]:
         """Return alerts; see `Outbox.load_alerts`."""
         columns = alert_table.c
         found = select(alert_table).order_by(columns.as_of, columns.source, columns.step, columns.position)
-        if delivered is not None:
-            found = found.where(columns.delivered_at.is_not(None) if delivered else columns.delivered_at.is_(None))
+        if only_text(waiting_for, "waiting_for") is not None:
+            got = select(alert_deliveries).where(
+                alert_deliveries.c.sink == waiting_for,
+                *(alert_deliveries.c[name] == columns[name] for name in ALERT_KEY),
+            )
+            found = found.where(~got.exists())
         return [alert_of(row) for row in self._rows(found)]
 
-    def mark_delivered(self, alerts: Iterable[StoredAlert]) -> int:
-        """Write down that alerts were delivered; see `Outbox.mark_delivered`."""
-        keys = [{name: getattr(alert, name) for name in _ALERT_KEY} for alert in alerts]
+    def mark_delivered(self, alerts: Iterable[StoredAlert], *, sink: str) -> int:
+        """Write down that a sink got alerts; see `Outbox.mark_delivered`."""
+        to = {"sink": storable(sink, "sink")}
+        given = dict.fromkeys(tuple(getattr(alert, name) for name in ALERT_KEY) for alert in alerts)
+        keys = [dict(zip(ALERT_KEY, key, strict=True)) for key in given]
 
         def work(connection: Connection) -> int:
-            time, delivered = now(self._clock), 0
-            for key in keys:
-                waiting = (*equal(alert_table, key), alert_table.c.delivered_at.is_(None))
-                delivered += connection.execute(
-                    update(alert_table).values(delivered_at=time).where(*waiting)
-                ).rowcount
-            return delivered
+            time = now(self._clock)
+            rows = [
+                key | to | {"delivered_at": time}
+                for key in keys
+                if connection.execute(select(alert_table.c.key).where(*equal(alert_table, key))).first()
+                and not connection.execute(
+                    select(alert_deliveries.c.key).where(*equal(alert_deliveries, key | to))
+                ).first()
+            ]
+            if rows:
+                connection.execute(insert(alert_deliveries), rows)
+            return len(rows)
 
         return self._write(work)
 
 
-_ALERT_KEY = ("source", "step", "as_of", "alert_sha256")
-
-
 def put_alerts(connection: Connection, report: Mapping[str, Any], given: Iterable[Row]) -> None:
-    """Put the alerts of a report into the outbox; those delivered stay, others that it no longer has go."""
-    of_report = equal(alert_table, {name: report[name] for name in ("source", "step", "as_of")})
-    connection.execute(delete(alert_table).where(*of_report, alert_table.c.delivered_at.is_(None)))
-    delivered = set(connection.scalars(select(alert_table.c.alert_sha256).where(*of_report)))
-    waiting = [row for row in given if row["alert_sha256"] not in delivered]
-    if waiting:
-        connection.execute(insert(alert_table), waiting)
+    """Put what a report says into the outbox; what was delivered stays, what it no longer says goes."""
+    columns = alert_table.c
+    place = {name: report[name] for name in ("source", "step", "as_of")}
+    said = select(alert_deliveries).where(*(alert_deliveries.c[name] == columns[name] for name in ALERT_KEY))
+    connection.execute(delete(alert_table).where(*equal(alert_table, place), ~said.exists()))
+    there = {
+        tuple(row)
+        for row in connection.execute(select(columns.key, columns.action).where(*equal(alert_table, place)))
+    }
+    new = [row for row in given if (row["key"], row["action"]) not in there]
+    if new:
+        connection.execute(insert(alert_table), new)
+
+
+def put_end(connection: Connection, key: Row, time: pd.Timestamp, **said: Any) -> JobStatus:
+    """Write down how a job ended, see `ended_row`."""
+    row = ended_row(key, _job(connection, key), time, **said)
+    put(connection, etl_job_status, [row])
+    return job_of(row)
 
 
 def _job(connection: Connection, key: Mapping[str, Any]) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Table, delete, insert, select, update
 
-from tonsurance_risk.ports import Clock, WriteResult
+from tonsurance_risk.ports import Clock, SystemClock, WriteResult
 from tonsurance_risk.storage.database import Database, run, storage_errors
 from tonsurance_risk.storage.instants import interval
 from tonsurance_risk.storage.lifetime import OpenStore
@@ -28,7 +28,7 @@ class SqlPart(OpenStore):
         Tells when a row is recorded.
     """
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock = SystemClock()) -> None:  # noqa: B008 - it holds no state
         self.database = database
         self._clock = clock
 

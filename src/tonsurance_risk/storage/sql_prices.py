@@ -8,7 +8,6 @@ from datetime import datetime
 import pandas as pd
 from sqlalchemy import BigInteger, Connection, FromClause, select, type_coerce
 
-from tonsurance_risk.model import text
 from tonsurance_risk.ports import WriteResult
 from tonsurance_risk.storage import price_statements
 from tonsurance_risk.storage.instants import at_or_before, now
@@ -24,7 +23,7 @@ from tonsurance_risk.storage.price_rows import (
     touched_hours,
     wide_frame,
 )
-from tonsurance_risk.storage.records import only_text, storable, wanted_assets
+from tonsurance_risk.storage.records import only_text, place_of, storable, wanted_assets
 from tonsurance_risk.storage.schema import price_history
 from tonsurance_risk.storage.schema import rejects as reject_table
 from tonsurance_risk.storage.sql_part import SqlPart, equal, inside, put
@@ -36,8 +35,7 @@ class SqlPrices(SqlPart):
     def save_prices(self, prices: pd.Series | pd.DataFrame, *, source: str, step: str) -> WriteResult:
         """Store prices; see `PriceStore.save_prices`."""
         self._refuse_closed()
-        storable(source, "source")
-        storable(step, "step")
+        place_of(source, step)
         columns = melted(prices)
 
         def work(connection: Connection) -> WriteResult:
@@ -90,7 +88,7 @@ class SqlPrices(SqlPart):
         source: str | None,
     ) -> pd.DataFrame:
         self._refuse_closed()
-        text(step, "step")
+        storable(step, "step")
         only_text(source, "source")
         wanted = wanted_assets(assets)
         where = [prices.c.step == step, *inside(prices.c.time, start, end)]
@@ -106,14 +104,13 @@ class SqlPrices(SqlPart):
     def price_sources(self, *, step: str = "1h") -> list[str]:
         """Return the sources; see `PriceStore.price_sources`."""
         self._refuse_closed()
-        text(step, "step")
+        storable(step, "step")
         return self._read(lambda connection: price_statements.sources(connection, step))
 
     def save_marks(self, name: str, values: pd.DataFrame, *, source: str, step: str) -> WriteResult:
         """Store what is known of prices; see `PriceStore.save_marks`."""
         self._refuse_closed()
-        storable(source, "source")
-        storable(step, "step")
+        place_of(source, step)
         columns = melted_marks(name, values)
         return self._write(
             lambda connection: price_statements.save_marks(self.database, connection, name, columns, source, step)
@@ -142,6 +139,6 @@ class SqlPrices(SqlPart):
         self, start: datetime | None = None, end: datetime | None = None, *, source: str, step: str
     ) -> pd.DataFrame:
         """Return rejects; see `PriceStore.load_rejects`."""
-        key = {"source": text(source, "source"), "step": text(step, "step")}
+        key = place_of(source, step)
         found = select(reject_table).where(*equal(reject_table, key), *inside(reject_table.c.time, start, end))
         return reject_frame(self._rows(found))

@@ -11,9 +11,10 @@ import pandas as pd
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, insert, select
 
 from tonsurance_risk.core.correlation import CorrelationMatrix
-from tonsurance_risk.model import DepegEvent, Scenario, text, whole, within
+from tonsurance_risk.model import DepegEvent, Scenario, whole, within
 from tonsurance_risk.ports import ScenarioBacktest, WriteResult
 from tonsurance_risk.storage.correlation_rows import (
+    MOST_DAYS,
     asset_rows,
     matrix_key,
     matrix_of,
@@ -21,11 +22,12 @@ from tonsurance_risk.storage.correlation_rows import (
     pair_rows,
 )
 from tonsurance_risk.storage.event_rows import event_of, event_order, event_row, stored_form, superseded
-from tonsurance_risk.storage.instants import at_or_before
+from tonsurance_risk.storage.instants import at_or_before, now
 from tonsurance_risk.storage.job_rows import (
     alert_rows,
     backtest_of,
     backtest_rows,
+    job_key,
     scenario_event_frame,
     scenario_event_rows,
     unknown_scenario,
@@ -33,14 +35,17 @@ from tonsurance_risk.storage.job_rows import (
 from tonsurance_risk.storage.records import (
     Row,
     decoded,
+    encodable,
     input_document,
     input_row,
     only_text,
+    place_of,
     report_rows,
     scenario_of,
     scenario_rows,
     snapshot_frame,
     snapshot_rows,
+    storable,
     total,
     wanted_assets,
 )
@@ -55,7 +60,7 @@ from tonsurance_risk.storage.schema import (
     scenario_events,
     stress_scenarios,
 )
-from tonsurance_risk.storage.sql_jobs import put_alerts
+from tonsurance_risk.storage.sql_jobs import put_alerts, put_end
 from tonsurance_risk.storage.sql_part import SqlPart, equal, inside, put, replace
 
 
@@ -112,11 +117,7 @@ class SqlResults(SqlPart):
         self, *, window_days: int, source: str, step: str, as_of: datetime | None = None
     ) -> CorrelationMatrix | None:
         """Return the newest matrix; see `ResultStore.load_correlations`."""
-        key = {
-            "source": text(source, "source"),
-            "step": text(step, "step"),
-            "window_days": whole(window_days, "window_days", 1),
-        }
+        key = place_of(source, step) | {"window_days": whole(window_days, "window_days", 1, MOST_DAYS)}
         newest = select(func.max(correlation_assets.c.as_of)).where(*equal(correlation_assets, key))
         if as_of is not None:
             newest = newest.where(correlation_assets.c.as_of <= at_or_before(as_of, "as_of"))
@@ -154,7 +155,7 @@ class SqlResults(SqlPart):
 
     def load_scenario_events(self, name: str) -> pd.DataFrame:
         """Return what a scenario was calibrated from; see `ResultStore.load_scenario_events`."""
-        named = select(scenario_events).where(scenario_events.c.scenario == text(name, "name"))
+        named = select(scenario_events).where(scenario_events.c.scenario == storable(name, "name"))
         return scenario_event_frame(self._rows(named))
 
     def save_backtests(self, backtests: Iterable[ScenarioBacktest], *, source: str, step: str) -> WriteResult:
@@ -174,7 +175,7 @@ class SqlResults(SqlPart):
     def load_backtests(self, *, source: str, step: str) -> list[ScenarioBacktest]:
         """Return predicted against actual losses; see `ResultStore.load_backtests`."""
         results = scenario_backtest_results
-        key = {"source": text(source, "source"), "step": text(step, "step")}
+        key = place_of(source, step)
         found = select(results).where(*equal(results, key))
         in_order = found.order_by(results.c.start, results.c.scenario, results.c.vault_sha256)
         return [backtest_of(row) for row in self._rows(in_order)]
@@ -186,16 +187,21 @@ class SqlResults(SqlPart):
         in_order = found.order_by(stress_scenarios.c.position)
         return [scenario_of(row) for row in self._rows(in_order)]
 
-    def save_reports(self, documents: Iterable[Mapping[str, Any]], *, source: str, step: str) -> WriteResult:
+    def save_reports(
+        self, documents: Iterable[Mapping[str, Any]], *, source: str, step: str, job: str | None = None
+    ) -> WriteResult:
         """Store report documents; see `ResultStore.save_reports`."""
         self._refuse_closed()
         rows = report_rows(documents, source, step)
         alerts = [(row, alert_rows(row)) for row in rows]
+        jobs = [] if job is None else [job_key(job, row["as_of"]) for row in rows]
 
         def work(connection: Connection) -> WriteResult:
             result = put(connection, risk_reports, rows)
             for row, given in alerts:
                 put_alerts(connection, row, given)
+            for key in jobs:
+                put_end(connection, key, now(self._clock))
             return result
 
         return self._write(work)
@@ -207,13 +213,18 @@ class SqlResults(SqlPart):
         *,
         source: str | None = None,
         step: str | None = None,
+        last: int | None = None,
     ) -> list[dict[str, Any]]:
         """Return report documents; see `ResultStore.load_reports`."""
         reports = risk_reports.c
         asked = {"source": only_text(source, "source"), "step": only_text(step, "step")}
         given = {name: value for name, value in asked.items() if value is not None}
         found = select(risk_reports).where(*inside(reports.as_of, start, end), *equal(risk_reports, given))
-        return [decoded(row) for row in self._rows(found.order_by(reports.as_of, reports.source, reports.step))]
+        order = (reports.as_of, reports.source, reports.step)
+        if last is not None:
+            newest = found.order_by(*(column.desc() for column in order)).limit(whole(last, "last", 1))
+            return [decoded(row) for row in reversed(list(self._rows(newest)))]
+        return [decoded(row) for row in self._rows(found.order_by(*order))]
 
     def save_snapshots(self, snapshots: pd.DataFrame, *, source: str, step: str) -> WriteResult:
         """Store snapshots; see `ResultStore.save_snapshots`."""
@@ -230,7 +241,7 @@ class SqlResults(SqlPart):
         step: str,
     ) -> pd.DataFrame:
         """Return snapshots; see `ResultStore.load_snapshots`."""
-        key = {"source": text(source, "source"), "step": text(step, "step")}
+        key = place_of(source, step)
         found = select(risk_snapshots).where(
             *equal(risk_snapshots, key), *inside(risk_snapshots.c.time, start, end)
         )
@@ -245,7 +256,7 @@ class SqlResults(SqlPart):
 
     def load_run_inputs(self, content_hash: str) -> dict[str, Any]:
         """Return the inputs of a run; see `ResultStore.load_run_inputs`."""
-        found = select(run_inputs).where(run_inputs.c.content_hash == content_hash)
+        found = select(run_inputs).where(run_inputs.c.content_hash == encodable(content_hash, "content_hash"))
         return input_document(next(iter(self._rows(found)), None), content_hash)
 
 

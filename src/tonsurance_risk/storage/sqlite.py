@@ -21,7 +21,7 @@ from sqlalchemy import (
     type_coerce,
 )
 
-from tonsurance_risk.errors import StorageError, StoreBusyError, StoreCorruptError
+from tonsurance_risk.errors import StorageError, StoreBusyError, StoreCorruptError, StoreUnavailableError
 from tonsurance_risk.storage import database
 from tonsurance_risk.storage.database import Conditions, storage_errors
 from tonsurance_risk.storage.leases import Lease
@@ -85,10 +85,19 @@ class SqliteFile:
         """Return an error of the driver in the words of this library; see `Database.translated`."""
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            holders = ", ".join(_lock_holders(self.path))
+            likely = f"; likely {holders}" if holders else ""
             return StoreBusyError(
                 f"the database {self.path} is locked by another process ({error}; each attempt waits up to "
-                f"{database.BUSY_TIMEOUT.total_seconds():g} s); try again"
+                f"{database.BUSY_TIMEOUT.total_seconds():g} s{likely}); try again",
+                observed=holders or None,
             )
+        if code == sqlite3.SQLITE_FULL:
+            return StoreUnavailableError(
+                f"the database {self.path} cannot take more: its disk is full ({error}); nothing of it was stored"
+            )
+        if code == sqlite3.SQLITE_READONLY:
+            return StoreUnavailableError(f"the database {self.path} takes no writes ({error})")
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             return StoreCorruptError(f"{self.path} is not a sound database ({error}); {RESTORE}")
         return StorageError(f"the database {self.path} cannot do this: {error}; nothing of it was stored")
@@ -148,10 +157,28 @@ def copy_file(engine: Engine, target: Path) -> None:
         driver.backup(copy)
 
 
+def _lock_holders(path: Path) -> list[str]:
+    """Return the processes that write to a database, where the system tells: Linux lists all locks on files."""
+    try:
+        lines = Path("/proc/locks").read_text().splitlines()
+        # With a write-ahead log it is its index that a writer locks.
+        files = [path, path.with_name(f"{path.name}-shm")]
+        inodes = {str(file.stat().st_ino) for file in files if file.exists()}
+        writes = [fields for line in lines if (fields := line.split())[3] == "WRITE"]
+        writers = {process for *_, process, file, _, _ in writes if file.rpartition(":")[2] in inodes}
+        return [f"process {pid} ({Path(f'/proc/{pid}/comm').read_text().strip()})" for pid in sorted(writers)]
+    except (OSError, IndexError, ValueError):
+        return []
+
+
 def _refuse_unusable_place(path: Path) -> None:
-    if path.is_dir():
+    try:
+        is_folder, has_folder = path.is_dir(), path.parent.is_dir()
+    except OSError as error:  # a name too long, for example
+        raise StorageError(f"cannot open the database {path}: {error.strerror}") from error
+    if is_folder:
         raise StorageError(f"cannot open the database {path}: it is a folder, a file is needed")
-    if not path.parent.is_dir():
+    if not has_folder:
         raise StorageError(f"cannot open the database {path}: {path.parent} is not a folder; create it first")
 
 
@@ -181,7 +208,9 @@ def _refuse_unsound_file(path: Path) -> None:
 
 def _engine(path: Path) -> Engine:
     engine = create_engine(
-        URL.create("sqlite", database=str(path)), connect_args={"timeout": database.BUSY_TIMEOUT.total_seconds()}
+        URL.create("sqlite", database=str(path)),
+        pool_timeout=database.BUSY_TIMEOUT.total_seconds(),
+        connect_args={"timeout": database.BUSY_TIMEOUT.total_seconds()},
     )
 
     @event.listens_for(engine, "connect")

@@ -1,7 +1,9 @@
 """TimescaleDB, where the server has it: `price_history` in chunks of time, old chunks compressed.
 
-Retention is not left to the extension: its policy drops chunks whether they were archived or not. Archive old
-prices with ``tonsurance-risk db archive``, which deletes what it has written and read again.
+The functions of the edition that compresses are there in the other one too, and fail when they are called: the
+setting ``timescaledb.license`` tells which it is. Retention is not left to the extension: its policy drops chunks
+whether they were archived or not. Archive old prices with ``tonsurance-risk db archive``, which deletes what it
+has written and read again.
 """
 
 from __future__ import annotations
@@ -23,6 +25,10 @@ class Timescale:
     license: str
     """``timescale``, or ``apache``, the edition that compresses nothing."""
     is_hypertable: bool
+    chunk_days: float | None
+    """Of the chunks to come; a hypertable that was there before keeps its own."""
+    compressed_after_days: float | None
+    """The age of the chunks that are compressed; None where none are."""
 
 
 def timescale(connection: Connection) -> Timescale | None:
@@ -35,13 +41,23 @@ def timescale(connection: Connection) -> Timescale | None:
     if version is None:
         return None
     license_ = connection.execute(text("SELECT current_setting('timescaledb.license', true)")).scalar_one()
-    is_hypertable = connection.execute(
+    found = connection.execute(
         text(
-            "SELECT count(*) FROM timescaledb_information.hypertables "
-            "WHERE hypertable_schema = current_schema() AND hypertable_name = 'price_history'"
+            "SELECT by_time.integer_interval, (policy.config ->> 'compress_after')::bigint "
+            "FROM timescaledb_information.dimensions AS by_time "
+            "LEFT JOIN timescaledb_information.jobs AS policy "
+            "ON policy.hypertable_schema = by_time.hypertable_schema "
+            "AND policy.hypertable_name = by_time.hypertable_name AND policy.proc_name = 'policy_compression' "
+            "WHERE by_time.hypertable_schema = current_schema() AND by_time.hypertable_name = 'price_history' "
+            "AND by_time.dimension_number = 1"
         )
-    ).scalar_one()
-    return Timescale(version, license_ or "apache", bool(is_hypertable))
+    ).one_or_none()
+    chunk, compress_after = found or (None, None)
+    return Timescale(version, license_ or "apache", found is not None, _days(chunk), _days(compress_after))
+
+
+def _days(microseconds: int | None) -> float | None:
+    return None if microseconds is None else microseconds / _DAY
 
 
 def use_timescale(connection: Connection) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import attrs
+import pandas as pd
 import pytest
 
 from tonsurance_risk.errors import LockHeldError, StorageError
 from tonsurance_risk.ports import Store
 from tonsurance_risk.testing.examples import HOUR, KEY, NOON, SetClock, hours, snapshots
-
-_ALERT = ("severity", "category", "message")
 
 
 class LifetimeContract:
@@ -39,7 +39,7 @@ class LifetimeContract:
             lambda: store.begin_job("daily", NOON),
             store.load_jobs,
             store.load_alerts,
-            lambda: store.mark_delivered([]),
+            lambda: store.mark_delivered([], sink="log"),
             lambda: store.lock("daily", NOON).__enter__(),
             store.__enter__,
         ]
@@ -47,20 +47,65 @@ class LifetimeContract:
             with pytest.raises(StorageError, match="closed"):
                 use()
 
+    @pytest.mark.parametrize("wrong", ["nul\0", "half \ud800"])
+    def test_a_name_that_no_database_can_keep_is_refused_by_reads_as_well(self, store: Store, wrong: str) -> None:
+        reads = [
+            lambda: store.load_prices([wrong]),
+            lambda: store.load_prices(source=wrong),
+            lambda: store.load_prices(step=wrong),
+            lambda: store.price_sources(step=wrong),
+            lambda: store.load_marks("quality", [wrong]),
+            lambda: store.load_rejects(source=wrong, step="1h"),
+            lambda: store.load_events([wrong]),
+            lambda: store.load_events(source=wrong),
+            lambda: store.load_correlations(window_days=30, source="feed", step=wrong),
+            lambda: store.load_scenario_events(wrong),
+            lambda: store.load_backtests(source=wrong, step="1h"),
+            lambda: store.load_reports(source=wrong),
+            lambda: store.load_snapshots(source="feed", step=wrong),
+            lambda: store.load_run_inputs(wrong),
+            lambda: store.load_jobs(wrong),
+        ]
+        for read in reads:
+            with pytest.raises(ValueError, match="without NUL and lone surrogates"):
+                read()
+
+    def test_more_than_a_database_can_be_asked_is_refused(self, store: Store) -> None:
+        symbols = [f"A{number}" for number in range(10_001)]
+        for read in (store.load_prices, store.load_events):
+            with pytest.raises(ValueError, match="at most 10,000 symbols"):
+                read(symbols)
+            assert len(read(symbols[1:])) == 0
+        for days in (0, 10**9 + 1, 10**30):
+            with pytest.raises(ValueError, match="window_days"):
+                store.load_correlations(window_days=days, **KEY)
+
 
 class LedgerContract:
     def test_a_job_begins_and_ends(self, store: Store, clock: SetClock) -> None:
         """One row a job and date; it counts the attempts and keeps the last."""
-        begun = store.begin_job("daily", NOON)
+        begun = store.begin_job("daily", NOON, host="Ω")
         assert (begun.status, begun.attempts, begun.started_at, begun.ended_at) == ("running", 1, clock.time, None)
+        assert (begun.host, begun.forced, begun.rows, begun.details) == ("Ω", False, None, {})
         clock.forward()
-        failed = store.end_job("daily", NOON, error="x" * 501)
+        failed = store.end_job("daily", NOON, status="failed", message="x" * 501)
         assert (failed.status, failed.ended_at, len(failed.message)) == ("failed", clock.time, 500)
-        again = store.begin_job("daily", NOON.tz_convert("Asia/Tokyo"))
-        assert (again.status, again.attempts, again.message) == ("running", 2, "")
-        done = store.end_job("daily", NOON)
+        again = store.begin_job("daily", NOON.tz_convert("Asia/Tokyo"), forced=True)
+        assert (again.status, again.attempts, again.message, again.forced) == ("running", 2, "", True)
+        done = store.end_job("daily", NOON, rows=7, message="all of it", details={"failed": {"DAI": "gone"}})
         assert store.load_jobs() == [done]
-        assert done.status == "done"
+        assert (done.status, done.rows, done.message, done.forced) == ("done", 7, "all of it", True)
+        assert done.details == {"failed": {"DAI": "gone"}}
+        for end in ("interrupted", "abandoned"):
+            store.begin_job("daily", NOON)
+            assert store.end_job("daily", NOON, status=end).status == end
+
+    @pytest.mark.parametrize("wrong", [{"status": "over"}, {"rows": -1}, {"rows": 1.5}, {"message": 3}])
+    def test_an_end_that_is_none(self, store: Store, wrong: dict) -> None:
+        begun = store.begin_job("daily", NOON)
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            store.end_job("daily", NOON, **wrong)
+        assert store.load_jobs() == [begun]
 
     def test_jobs_are_selected(self, store: Store) -> None:
         for job, date in (("weekly", NOON), ("daily", NOON), ("daily", NOON - HOUR)):
@@ -92,29 +137,65 @@ class LedgerContract:
             pass
 
 
+def change(key: str, action: str = "trigger", severity: str = "high") -> dict[str, str]:
+    """What a report says of an alert."""
+    return {"key": key, "action": action, "severity": severity, "message": f"{key}: Ω"}
+
+
+def report(*changes: dict[str, str], time: pd.Timestamp = NOON) -> dict:
+    """A document that says so."""
+    return {"as_of": time.isoformat(), "alert_changes": list(changes)}
+
+
 class OutboxContract:
-    def test_alerts_come_with_their_report(self, store: Store, clock: SetClock) -> None:
-        alerts = [{"severity": s, "category": "c", "message": f"{s}: Ω"} for s in ("high", "low", "high")]
-        report = {"as_of": NOON.isoformat(), "risk_alerts": alerts}
-        store.save_reports([report], **KEY)
-        assert [stored.alert for stored in store.load_alerts()] == alerts[:2]
-        assert store.mark_delivered(store.load_alerts()[:1]) == 1
-        assert store.mark_delivered(store.load_alerts()) == 1
-        assert store.mark_delivered(store.load_alerts()) == 0
-        assert store.load_alerts(delivered=False) == []
-        assert [stored.delivered_at for stored in store.load_alerts(delivered=True)] == [clock.time] * 2
+    def test_alerts_come_with_their_report(self, store: Store) -> None:
+        """Each sink gets each of them; of one key and action the first counts."""
+        said = [change("b"), change("a", "resolve"), change("b", severity="low")]
+        store.save_reports([report(*said)], **KEY)
+        waiting = store.load_alerts()
+        assert [(one.key, one.action, one.severity, one.message) for one in waiting] == [
+            ("b", "trigger", "high", "b: Ω"), ("a", "resolve", "high", "a: Ω")
+        ]  # fmt: skip
+        assert {(one.source, one.step, one.as_of) for one in waiting} == {(*KEY.values(), NOON)}
+        assert store.mark_delivered([*waiting[:1], *waiting[:1]], sink="log") == 1
+        assert store.mark_delivered(waiting, sink="log") == 1
+        assert store.mark_delivered(waiting, sink="log") == 0
+        assert store.load_alerts(waiting_for="log") == []
+        assert store.load_alerts(waiting_for="file") == store.load_alerts() == waiting
 
-    def test_a_report_written_again_alerts_only_of_what_is_new(self, store: Store) -> None:
+    def test_a_report_written_again_says_only_what_is_new(self, store: Store) -> None:
         """What was delivered stays; what was not, and is no longer in the report, goes."""
-        a, b, c = ({"severity": "high", "category": name, "message": name} for name in "abc")
-        store.save_reports([{"as_of": NOON.isoformat(), "risk_alerts": [a, b]}], **KEY)
-        store.mark_delivered(store.load_alerts()[:1])
-        store.save_reports([{"as_of": NOON.isoformat(), "risk_alerts": [a, c]}], **KEY)
-        assert [stored.alert for stored in store.load_alerts(delivered=False)] == [c]
-        assert [stored.alert for stored in store.load_alerts(delivered=True)] == [a]
+        store.save_reports([report(change("a"), change("b"))], **KEY)
+        store.mark_delivered(store.load_alerts()[:1], sink="log")
+        store.save_reports([report(change("a"), change("c"))], **KEY)
+        assert [one.key for one in store.load_alerts(waiting_for="log")] == ["c"]
+        assert sorted(one.key for one in store.load_alerts()) == ["a", "c"]
+        gone = attrs.evolve(store.load_alerts()[0], key="b")
+        assert store.mark_delivered([gone], sink="log") == 0
 
-    @pytest.mark.parametrize("wrong", [["x"], [{"severity": "high"}], [dict.fromkeys(_ALERT, "odd")]])
-    def test_alerts_that_are_none_store_no_report(self, store: Store, wrong: list) -> None:
+    def test_a_job_is_done_once_its_report_is_stored(self, store: Store, clock: SetClock) -> None:
+        """Report, alerts and the end of the job: all of them or none."""
+        reports = [report(change("a"), time=time) for time in (NOON, NOON + HOUR)]
+        begun = store.begin_job("daily", NOON)
+        with pytest.raises(LookupError, match="did not begin"):
+            store.save_reports(reports, **KEY, job="daily")
+        assert (store.load_reports(), store.load_alerts(), store.load_jobs()) == ([], [], [begun])
+        store.begin_job("daily", NOON + HOUR)
+        clock.forward()
+        store.save_reports(reports, **KEY, job="daily")
+        assert len(store.load_reports()) == len(store.load_alerts()) == 2
+        assert [(one.status, one.ended_at) for one in store.load_jobs()] == [("done", clock.time)] * 2
+
+    @pytest.mark.parametrize(
+        "wrong", ["x", {"key": "a"}, change("a", severity="odd"), change("a", action="odd"), change("\x00")]
+    )
+    def test_alerts_that_are_none_store_no_report(self, store: Store, wrong: object) -> None:
         with pytest.raises(ValueError, match="alert"):
-            store.save_reports([{"as_of": NOON.isoformat(), "risk_alerts": wrong}], **KEY)
+            store.save_reports([report(wrong)], **KEY)
+        assert store.load_reports() == []
+
+    @pytest.mark.parametrize("wrong", [None, {}, "a"])
+    def test_what_is_said_is_a_list(self, store: Store, wrong: object) -> None:
+        with pytest.raises(ValueError, match="alert_changes"):
+            store.save_reports([report() | {"alert_changes": wrong}], **KEY)
         assert store.load_reports() == []

@@ -117,6 +117,15 @@ class ReportContract:
         assert len(store.load_reports(first, first + HOUR)) == 3
         assert store.load_reports(first - HOUR, first) == []
 
+    def test_the_newest_ones(self, store: Store) -> None:
+        documents = [{"as_of": f"2024-01-0{day}T00:00:00Z"} for day in (1, 2, 3)]
+        store.save_reports(documents, **KEY)
+        assert store.load_reports(last=2) == documents[1:]
+        assert store.load_reports(last=9) == documents
+        assert store.load_reports(end=pd.Timestamp("2024-01-03T00:00Z"), last=1) == documents[1:2]
+        with pytest.raises(ValueError, match="last"):
+            store.load_reports(last=0)
+
     @pytest.mark.parametrize(
         "wrong",
         [

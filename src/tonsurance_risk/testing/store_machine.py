@@ -13,6 +13,7 @@ from tonsurance_risk.ports import Store
 from tonsurance_risk.storage import MemoryStore
 from tonsurance_risk.storage.price_rows import MARKS
 from tonsurance_risk.testing.examples import HOUR, NOON, SetClock, event
+from tonsurance_risk.testing.job_contract import change, report
 
 symbols = st.sampled_from(["USDC", "ä", "it's"])
 sources = st.sampled_from(["one", "two"])
@@ -173,14 +174,20 @@ class StoreMachine(RuleBasedStateMachine):
         self.both(lambda store: store.end_job(job, date) if end else store.begin_job(job, date))
         self.both(lambda store: store.load_jobs())
 
-    @rule(place=places, names=st.lists(symbols, max_size=3), deliver=st.booleans())
-    def alerts(self, place, names, deliver) -> None:
-        alerts = [{"severity": "low", "category": name, "message": name} for name in names]
-        document = {"as_of": (NOON + place * HOUR).isoformat(), "risk_alerts": alerts}
-        self.both(lambda store: store.save_reports([document], source="one", step="1h"))
+    @rule(
+        place=places,
+        names=st.lists(symbols, max_size=3),
+        deliver=st.booleans(),
+        job=st.sampled_from([None, "daily"]),
+    )
+    def alerts(self, place, names, deliver, job) -> None:
+        document = report(*map(change, names), time=NOON + place * HOUR)
+        self.both(lambda store: store.save_reports([document], source="one", step="1h", job=job))
+        self.both(lambda store: store.load_jobs())
         if deliver:
-            self.both(lambda store: store.mark_delivered(store.load_alerts()[:2]))
+            self.both(lambda store: store.mark_delivered(store.load_alerts()[:2], sink="log"))
         self.both(lambda store: store.load_alerts())
+        self.both(lambda store: store.load_alerts(waiting_for="log"))
 
     @rule(value=rates)
     def run_inputs(self, value) -> None:

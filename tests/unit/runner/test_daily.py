@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 import tonsurance_risk as tr
-from tonsurance_risk.errors import SettingsError, StoreBusyError
+from tonsurance_risk.errors import SettingsError, StorageError, StoreBusyError
 
 DATE = datetime(2024, 1, 29, tzinfo=UTC)
 ROWS = "timestamp,price\n" + "".join(f"2024-01-{day:02d}T00:00:00Z,0.99{day:02d}\n" for day in range(1, 29))
@@ -84,6 +84,25 @@ def test_a_store_that_fails_stops_the_run(folder, tmp_path):
         other.rollback()
         other.close()
         assert [] == store.load_reports()
+
+
+def test_a_date_whose_file_could_not_be_written_is_done_by_the_next_run(folder, tmp_path):
+    """What was computed is kept; the ledger tells both."""
+    out, as_of = tmp_path / "reports", "2024-01-29"
+    (out / f"risk_report_{as_of}.json").mkdir(parents=True)
+    with tr.open_store("memory://") as store:
+        with pytest.raises(StorageError, match=as_of):
+            run(store, folder, out=out)
+        failed = [(one.status, one.message) for one in store.load_jobs() if one.job.startswith("risk_report")]
+        (out / f"risk_report_{as_of}.json").rmdir()
+        again = run(store, folder, out=out)
+        done = [(one.status, one.attempts) for one in store.load_jobs()]
+
+    assert "failed" == failed[0][0]
+    assert as_of in failed[0][1]
+    assert again.already_done
+    assert again.report_path.exists()
+    assert [("done", 1)] * 3 == done
 
 
 def test_a_folder_without_known_coins(tmp_path):

@@ -9,6 +9,7 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
+from tonsurance_risk.errors import SchemaVersionError
 from tonsurance_risk.storage.schema import FIRST_VERSION_TABLE, VERSION, schema_version
 
 FIRST = 2
@@ -18,7 +19,19 @@ FIRST = 2
 def run_upgrades(
     connection: Connection, found: int, *, in_first_table: bool = False, target: int = VERSION
 ) -> None:
-    """Bring a database from one version to a later one; 0 stands for no tables at all."""
+    """Bring a database from one version to a later one; 0 stands for no tables at all.
+
+    Raises
+    ------
+    SchemaVersionError
+        If the target is an earlier one: no step leads back.
+    """
+    if target < found:
+        raise SchemaVersionError(
+            f"no step leads back from the schema version {found} to {target}; restore a backup of that version",
+            observed=found,
+            required=target,
+        )
     scripts = ScriptDirectory(str(Path(__file__).parent))
     if in_first_table:
         schema_version.create(connection)

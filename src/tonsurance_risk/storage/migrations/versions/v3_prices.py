@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 
 import sqlalchemy as sa
 from alembic import op
 
+from tonsurance_risk.storage.migrations.versions.v2_first import EVENT_KEY, MAX, TEXT
+
 revision = "3"
 down_revision = "2"
 
-TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
-MAX = repr(sys.float_info.max)
 NUMBERS = ("min_price", "max_price", "severity", "threshold", "recovery", "peg_reference")
 
 
@@ -70,17 +69,6 @@ def _checks_of_events() -> None:
     op.create_index(
         "historical_depegs_key",
         "historical_depegs",
-        [
-            "asset",
-            "direction",
-            sa.text("coalesce(source, '')"),
-            "threshold",
-            "recovery",
-            "min_duration",
-            sa.text("coalesce(max_gap, -1)"),
-            "merge_within",
-            "sample_span",
-            "start",
-        ],
+        EVENT_KEY,
         unique=True,
     )

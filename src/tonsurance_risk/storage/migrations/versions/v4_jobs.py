@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
 
+from tonsurance_risk.storage.migrations.versions.v2_first import MAX, TEXT
+
 revision = "4"
 down_revision = "3"
-
-TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
-MAX = repr(sys.float_info.max)
 
 
 def upgrade() -> None:

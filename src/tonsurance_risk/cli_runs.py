@@ -1,0 +1,343 @@
+"""The commands that run jobs and tell how they went: weekly, run, schedule, status."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+
+from tonsurance_risk.errors import RiskError, SettingsError
+from tonsurance_risk.inputs import read_vault, sample_vault
+from tonsurance_risk.logs import configure_logging
+from tonsurance_risk.ports import Store, SystemClock
+from tonsurance_risk.reporting.files import json_text, writable_folder
+from tonsurance_risk.reporting.sinks import open_sinks
+from tonsurance_risk.reporting.terminal import print_table
+from tonsurance_risk.runner.catch_up import CHAINS, JOBS, CatchUp, catch_up, chain_of
+from tonsurance_risk.runner.delivery import deliver_alerts
+from tonsurance_risk.runner.desk import Desk, Progress
+from tonsurance_risk.runner.jobs import Job, next_due
+from tonsurance_risk.runner.runs import JobRun, run_jobs
+from tonsurance_risk.runner.status import JobHealth, job_health
+from tonsurance_risk.runner.supervision import supervised
+from tonsurance_risk.settings import Settings
+from tonsurance_risk.settings_reading import known_secrets, load_settings
+from tonsurance_risk.sources import open_source
+from tonsurance_risk.storage import open_store
+
+DONE, ATTENTION, FAILED = range(3)
+
+Config = Annotated[Path | None, typer.Option(help="Settings file, TOML.  [default: tonsurance_risk.toml]")]
+Db = Annotated[str | None, typer.Option(help="URL of the store; of the settings when not given.")]
+Source = Annotated[str | None, typer.Option(help="Where prices come from; of the settings when not given.")]
+StepOption = Annotated[str | None, typer.Option("--interval", help="1h or 1d; of the settings when not given.")]
+VaultFile = Annotated[Path | None, typer.Option("--vault", help="Vault file; of the settings when not given.")]
+Out = Annotated[Path | None, typer.Option(help="Folder for reports; of the settings when not given.")]
+LogJson = Annotated[bool, typer.Option("--log-json", help="Log JSON lines.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
+Since = Annotated[
+    str | None, typer.Option(help="Date before which nothing is missing; the first in the ledger when not given.")
+]
+
+
+def settings_of(config: Path | None, *, log_json: bool = False, **overrides: object) -> Settings:
+    """Return the settings that count, with logging as they say."""
+    keys = {"db": "store.url", "source": "source.spec"}
+    given = {keys.get(name, name): _plain(value) for name, value in overrides.items()}
+    settings = load_settings(config, environment=os.environ, overrides=given)
+    configure_logging(
+        as_json=log_json or settings.logging.json,
+        run_id=uuid.uuid4().hex,
+        secrets=known_secrets(os.environ),
+        stream=sys.stderr,
+        level=settings.logging.level,
+    )
+    return settings
+
+
+def _plain(value: object) -> object:
+    return str(value) if isinstance(value, Path) else value
+
+
+@contextmanager
+def desk_of(
+    settings: Settings, progress: Progress = lambda _what, _done, _total: None, *, output: bool = True
+) -> Iterator[Desk]:
+    """Open the store and the source of settings."""
+    source = open_source(settings.source.spec, **settings.source.options)
+    vault = sample_vault() if settings.vault is None else read_vault(settings.vault)
+    with open_store(settings.store.url) as store:
+        yield Desk(
+            store=store,
+            source=source,
+            vault=vault,
+            step=settings.interval,
+            out=writable_folder(settings.out) if output else None,
+            archive=settings.archive,
+            seed=settings.seed,
+            n=settings.n,
+            progress=progress,
+        )
+
+
+def after_run(settings: Settings, store: Store) -> None:
+    """Send what waits in the outbox, and write the figures for monitors."""
+    deliver_alerts(store, open_sinks(settings.alerts, os.environ))
+    if settings.metrics.text_file is not None:
+        from tonsurance_risk.runner.metrics import save_metrics
+
+        sinks = [sink.name for sink in settings.alerts.sinks]
+        save_metrics(store, settings.metrics.text_file, now=SystemClock().now(), sinks=sinks)
+
+
+def weekly(
+    config: Config = None,
+    db: Db = None,
+    source: Source = None,
+    interval: StepOption = None,
+    vault: VaultFile = None,
+    date: Annotated[str | None, typer.Option(help="The Sunday.  [default: the last one that is due]")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Do again what is done.")] = False,
+    as_json: AsJson = False,
+    log_json: LogJson = False,
+) -> int:
+    """Fill the gaps of two years, archive what is older, and check the store."""
+    settings = settings_of(config, log_json=log_json, db=db, source=source, interval=interval, vault=vault)
+    last = CHAINS["weekly"][-1]
+    with desk_of(settings, output=False) as desk:
+        wanted = _date(date, "--date") if date is not None else _last_due(last)
+        runs = run_jobs(desk, CHAINS["weekly"], wanted, chain="weekly", forced=force)
+        after_run(settings, desk.store)
+    return _show_runs(runs, as_json=as_json)
+
+
+def run(
+    job: Annotated[str, typer.Argument(help=f"One of {', '.join(job.name for job in JOBS)}.")],
+    date: Annotated[str | None, typer.Option(help="Logical date.  [default: the last one that is due]")] = None,
+    config: Config = None,
+    db: Db = None,
+    source: Source = None,
+    interval: StepOption = None,
+    vault: VaultFile = None,
+    out: Out = None,
+    force: Annotated[bool, typer.Option("--force", help="Do again what is done; the ledger says so.")] = False,
+    as_json: AsJson = False,
+    log_json: LogJson = False,
+) -> int:
+    """Run one job of one date, unless it is done; what it needs must be done."""
+    wanted = _job(job)
+    settings = settings_of(
+        config, log_json=log_json, db=db, source=source, interval=interval, vault=vault, out=out
+    )
+    with desk_of(settings) as desk:
+        day = _date(date, "--date") if date is not None else _last_due(wanted)
+        runs = run_jobs(desk, [wanted], day, chain=chain_of(wanted), forced=force)
+        after_run(settings, desk.store)
+    return _show_runs(runs, as_json=as_json)
+
+
+def schedule(
+    config: Config = None,
+    db: Db = None,
+    source: Source = None,
+    interval: StepOption = None,
+    vault: VaultFile = None,
+    out: Out = None,
+    since: Since = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="Do what is due and end: for a timer of the system.")
+    ] = False,
+    log_json: LogJson = False,
+) -> int:
+    """Run jobs when they are due, each in a process of its own, and what was missed; until interrupted."""
+    given = {"db": db, "source": source, "interval": interval, "vault": vault, "out": out}
+    settings = settings_of(config, log_json=log_json, **given)
+    first = None if since is None else _date(since, "--since")
+    flags = [f"--{name}={value}" for name, value in {"config": config, **given}.items() if value is not None]
+    flags += ["--log-json"] if log_json else []
+    stop = threading.Event()
+
+    def tick() -> CatchUp:
+        with desk_of(settings) as desk:
+            found = catch_up(
+                desk, since=first, call_budget=settings.schedule.call_budget, run=_child(desk, flags, stop)
+            )
+            after_run(settings, desk.store)
+        return found
+
+    if once:
+        with _stopped_by_signals(stop):
+            found = tick()
+        for (name, day), error in found.failed.items():
+            typer.echo(f"{name} of {day.date()}: {error}", err=True)
+        typer.echo(f"{len(found.done)} done, {len(found.failed)} failed, {len(found.left)} left")
+        return FAILED if found.failed else ATTENTION if found.left else DONE
+    _serve_schedule(tick, stop)
+    return DONE
+
+
+def status(
+    config: Config = None,
+    db: Db = None,
+    history: Annotated[int, typer.Option(min=0, help="Show the last runs as well.")] = 0,
+    as_json: AsJson = False,
+) -> int:
+    """Show when each job was done last and is due next; exit code 1 when the last report is too old."""
+    settings = load_settings(config, environment=os.environ, overrides={"store.url": db})
+    now = pd.Timestamp(SystemClock().now())
+    with open_store(settings.store.url) as store:
+        rows = store.load_jobs()
+    longest = timedelta(hours=settings.schedule.max_success_age_hours)
+    healths = job_health(rows, JOBS, now)
+    reports = [one.age for one in healths if one.job == CHAINS["daily"][-1].name and one.age is not None]
+    too_old = not reports or min(reports) > longest
+    shown = rows[len(rows) - min(history, len(rows)) :]
+    if as_json:
+        due = {name: time.isoformat() for name, time in next_due(JOBS, now).items()}
+        document = {
+            "too_old": too_old,
+            "max_success_age_hours": settings.schedule.max_success_age_hours,
+            "jobs": [one.to_dict() for one in healths],
+            "next_due": due,
+            "history": [_row(row) for row in shown],
+        }
+        typer.echo(json_text(document), nl=False)
+    else:
+        print_table(pd.DataFrame([_health_row(one) for one in healths]), "Jobs")
+        if shown:
+            print_table(pd.DataFrame([_row(row) for row in shown]).drop(columns="details"), "Last runs")
+        if too_old:
+            typer.echo(f"no report was made in the last {longest}", err=True)
+    return ATTENTION if too_old else DONE
+
+
+def _child(desk: Desk, flags: list[str], stop: threading.Event) -> Any:
+    """Return what runs a job and date in a process of its own, and sees to it that the ledger knows its end."""
+
+    def run_child(job: Job[Desk], date: pd.Timestamp) -> None:
+        if stop.is_set():
+            raise RiskError("the scheduler was stopped")
+        ended = supervised(
+            ["run", job.name, f"--date={date.date()}", *flags], timeout=job.timeout * job.attempts, stop=stop
+        )
+        if ended.stopped_for is not None:
+            name = desk.ledger_name(job.name)
+            running = [row for row in desk.store.load_jobs(name, date) if row.logical_date == date]
+            if any(row.status != "done" for row in running):
+                desk.store.end_job(name, date, status="failed", message=f"stopped: {ended.stopped_for}")
+            raise RiskError(ended.stopped_for)
+        if ended.code not in (DONE, ATTENTION):
+            raise RiskError(f"exit code {ended.code}")
+
+    return run_child
+
+
+def _serve_schedule(tick: Any, stop: threading.Event) -> None:
+    try:
+        from apscheduler.schedulers.blocking import BlockingScheduler
+        from apscheduler.triggers.cron import CronTrigger
+    except ImportError as error:
+        raise SettingsError(
+            "schedule needs APScheduler: pip install 'tonsurance-risk[schedule]'; schedule --once does not"
+        ) from error
+    scheduler = BlockingScheduler(
+        timezone=UTC, job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
+    )
+    # One at a time: a date that is due while another runs is found when that is done.
+    scheduler.add_job(tick, "date", run_date=datetime.now(UTC), id="start")
+    for job in JOBS:
+        days = "*" if job.weekday is None else str(job.weekday)
+        trigger = CronTrigger(day_of_week=days, hour=job.at.hour, minute=job.at.minute, timezone=UTC)
+        scheduler.add_job(tick, trigger, id=job.name)
+    with _stopped_by_signals(stop, lambda: scheduler.shutdown(wait=False)):
+        scheduler.start()
+
+
+@contextmanager
+def _stopped_by_signals(stop: threading.Event, also: Any = lambda: None) -> Iterator[None]:
+    def handler(_number: int, _frame: object) -> None:
+        if not stop.is_set():
+            stop.set()
+            also()
+
+    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def _job(name: str) -> Job[Desk]:
+    for job in JOBS:
+        if job.name == name:
+            return job
+    raise SettingsError(f"job must be one of {', '.join(job.name for job in JOBS)}, found {name!r}", observed=name)
+
+
+def _date(given: str, option: str) -> pd.Timestamp:
+    try:
+        return pd.Timestamp(datetime.strptime(given, "%Y-%m-%d").replace(tzinfo=UTC))
+    except ValueError as error:
+        raise SettingsError(
+            f"{option} must be a date such as 2024-12-31, found {given!r}", observed=given
+        ) from error
+
+
+def _last_due(job: Job[Desk]) -> pd.Timestamp:
+    now = pd.Timestamp(SystemClock().now())
+    return job.dates(now - timedelta(days=8), now)[-1]
+
+
+def _show_runs(runs: list[JobRun], *, as_json: bool) -> int:
+    if as_json:
+        document = [
+            {
+                "job": one.job,
+                "date": one.date.date().isoformat(),
+                "status": one.status,
+                "rows": one.outcome.rows,
+                "message": one.outcome.message,
+                "needs_attention": one.outcome.needs_attention,
+            }
+            for one in runs
+        ]
+        typer.echo(json_text({"runs": document}), nl=False)
+    else:
+        for one in runs:
+            typer.echo(f"{one.job} of {one.date.date()}: {one.status}, {one.outcome.message}")
+    if any(one.status == "waiting" for one in runs):
+        return FAILED
+    return ATTENTION if any(one.outcome.needs_attention for one in runs) else DONE
+
+
+def _health_row(health: JobHealth) -> dict[str, Any]:
+    document = health.to_dict()
+    hours = document.pop("age_hours")
+    return document | {"age": "never" if hours is None else f"{hours:.1f} h"}
+
+
+def _row(row: Any) -> Mapping[str, Any]:
+    return {
+        "job": row.job,
+        "date": row.logical_date.date().isoformat(),
+        "status": row.status,
+        "attempts": row.attempts,
+        "started_at": row.started_at.isoformat(),
+        "ended_at": None if row.ended_at is None else row.ended_at.isoformat(),
+        "host": row.host,
+        "forced": row.forced,
+        "rows": row.rows,
+        "message": row.message,
+        "details": row.details,
+    }

@@ -1,0 +1,157 @@
+"""What is due and not done, oldest first: the same whether a timer starts it or a daemon."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+import attrs
+import pandas as pd
+
+from tonsurance_risk.errors import ClockSuspectError, LockHeldError
+from tonsurance_risk.model import as_utc, iso
+from tonsurance_risk.ports import JobStatus, MeteredSource
+from tonsurance_risk.runner.daily import DAILY, DEPEG_BACKFILL
+from tonsurance_risk.runner.desk import Desk
+from tonsurance_risk.runner.jobs import Job, missing_dates, unmet_needs
+from tonsurance_risk.runner.runs import done_jobs, run_jobs
+from tonsurance_risk.runner.weekly import WEEKLY
+
+CHAINS: Mapping[str, tuple[Job[Desk], ...]] = {"daily": DAILY, "weekly": WEEKLY}
+JOBS: tuple[Job[Desk], ...] = (*DAILY, *WEEKLY)
+LONGEST_SILENCE = timedelta(days=90)
+"""A clock that is later than the ledger by more is not believed: dates of a wrong year would be made up."""
+
+Run = Callable[[Job[Desk], pd.Timestamp], None]
+_log = logging.getLogger(__name__)
+
+
+@attrs.frozen(kw_only=True)
+class CatchUp:
+    """What became of what was due.
+
+    Parameters
+    ----------
+    done : tuple of (job, date)
+        In the order in which they were done.
+    failed : dict of str by (job, date)
+        With the error.
+    left : tuple of (job, date)
+        For the next time: what it needs is not done, another run has it, or the call budget is used up.
+    """
+
+    done: tuple[tuple[str, pd.Timestamp], ...]
+    failed: dict[tuple[str, pd.Timestamp], str]
+    left: tuple[tuple[str, pd.Timestamp], ...]
+
+
+def catch_up(
+    desk: Desk,
+    *,
+    since: datetime | None = None,
+    call_budget: int | None = None,
+    run: Run | None = None,
+    jobs: Sequence[Job[Desk]] = JOBS,
+) -> CatchUp:
+    """Run what is due and not done by the desk's clock, oldest date first.
+
+    Parameters
+    ----------
+    desk : Desk
+        What jobs are done with.
+    since : datetime, optional
+        Before it nothing is missing; when not given, the first date in the ledger, or today.
+    call_budget : int, optional
+        Dates that may use more calls of the source than this are left for the next time, the newest ones.
+    run : callable, optional
+        Does a job and date, in another process for example; in this one when not given.
+    jobs : sequence of Job
+        What may be due.
+
+    Raises
+    ------
+    ClockSuspectError
+        If the clock is more than 90 days later than the last run, and `since` is not given.
+    """
+    now = as_utc(desk.clock.now(), "the clock")
+    ledger = _rows(desk)
+    _mark_abandoned(desk, ledger)
+    newest = max((row.started_at for row in ledger), default=None)
+    if newest is not None and since is None and now - newest > LONGEST_SILENCE:
+        raise ClockSuspectError(
+            f"the clock says {iso(now)}, the last run was at {iso(newest)}: set the clock right, or say since "
+            f"when dates are missing",
+            observed=now,
+            required=newest,
+        )
+    if newest is not None and now < newest:
+        _log.warning("the clock says %s, before the last run at %s: was it set back?", iso(now), iso(newest))
+    first = as_utc(since, "since") if since is not None else min((r.logical_date for r in ledger), default=now)
+    due = missing_dates(jobs, done_jobs(desk), pd.Timestamp(first).normalize(), now)
+    chosen, left = _within_budget(desk, due, call_budget)
+    return _caught_up(desk, chosen, left, run or _in_this_process(desk))
+
+
+def _caught_up(
+    desk: Desk, chosen: list[tuple[Job[Desk], pd.Timestamp]], left: list[tuple[Job[Desk], pd.Timestamp]], run: Run
+) -> CatchUp:
+    done: list[tuple[str, pd.Timestamp]] = []
+    failed: dict[tuple[str, pd.Timestamp], str] = {}
+    for job, date in chosen:
+        if unmet_needs(job, date, done_jobs(desk, date)):
+            left.append((job, date))
+            continue
+        try:
+            run(job, date)
+            done.append((job.name, date))
+        except LockHeldError as error:
+            _log.info("%s of %s is left to another run: %s", job.name, iso(date), error)
+            left.append((job, date))
+        except Exception as error:
+            _log.exception("%s of %s failed", job.name, iso(date))
+            failed[job.name, date] = f"{type(error).__name__}: {error}"
+    return CatchUp(done=tuple(done), failed=failed, left=tuple((job.name, date) for job, date in left))
+
+
+def _in_this_process(desk: Desk) -> Run:
+    def run(job: Job[Desk], date: pd.Timestamp) -> None:
+        run_jobs(desk, [job], date, chain=chain_of(job))
+
+    return run
+
+
+def chain_of(job: Job[Desk]) -> str:
+    """Return the chain that a job is part of."""
+    return next(name for name, jobs in CHAINS.items() if job in jobs)
+
+
+def _rows(desk: Desk) -> list[JobStatus]:
+    names = {desk.ledger_name(job.name) for job in JOBS}
+    return [row for row in desk.store.load_jobs() if row.job in names]
+
+
+def _mark_abandoned(desk: Desk, ledger: Sequence[JobStatus]) -> None:
+    """Write down of runs that never ended, and whose lock is free, that their process is gone."""
+    for row in ledger:
+        if row.status != "running":
+            continue
+        chain = chain_of(next(job for job in JOBS if desk.ledger_name(job.name) == row.job))
+        try:
+            with desk.store.lock(desk.ledger_name(chain), row.logical_date):
+                desk.store.end_job(row.job, row.logical_date, status="abandoned", message="its process is gone")
+                _log.warning("%s of %s was abandoned", row.job, iso(row.logical_date))
+        except LockHeldError:
+            continue
+
+
+def _within_budget(
+    desk: Desk, due: list[tuple[Job[Desk], pd.Timestamp]], call_budget: int | None
+) -> tuple[list[tuple[Job[Desk], pd.Timestamp]], list[tuple[Job[Desk], pd.Timestamp]]]:
+    """Return what may be done and what is left; a date costs a call an asset where the source counts them."""
+    if call_budget is None or not isinstance(desk.source, MeteredSource):
+        return due, []
+    dates = sorted({date for job, date in due if job.name == DEPEG_BACKFILL.name})
+    affordable = set(dates[: max(call_budget // len(desk.assets), 0)])
+    too_late = set(dates) - affordable
+    return [one for one in due if one[1] not in too_late], [one for one in due if one[1] in too_late]

@@ -1,0 +1,45 @@
+"""From the outbox to the receivers: at least once, in order, and never at the cost of a job."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from tonsurance_risk.errors import AlertRefusedError
+from tonsurance_risk.ports import LONGEST_KEY, AlertMessage, AlertSink, Outbox, StoredAlert
+
+_log = logging.getLogger(__name__)
+
+
+def deliver_alerts(outbox: Outbox, sinks: Iterable[AlertSink]) -> dict[str, int]:
+    """Send each sink what it has not got yet, and return how many messages arrived by sink.
+
+    What a sink refuses is not sent to it again, and is in the log. At the first message that does not arrive the
+    rest of that sink waits for the next time, so that it gets them in order. Nothing that a sink does is raised.
+    """
+    arrived = {}
+    for sink in sinks:
+        arrived[sink.name] = 0
+        for alert in outbox.load_alerts(waiting_for=sink.name):
+            try:
+                sink.send(message_of(alert))
+                arrived[sink.name] += 1
+            except AlertRefusedError as error:
+                _log.error("%s refused the alert %s, which it is not sent again: %s", sink.name, alert.key, error)
+            except Exception as error:
+                _log.warning("%s did not get the alert %s, it waits: %s", sink.name, alert.key, error)
+                break
+            outbox.mark_delivered([alert], sink=sink.name)
+    return arrived
+
+
+def message_of(alert: StoredAlert) -> AlertMessage:
+    """Return the message of an alert; its key tells sources and steps apart."""
+    return AlertMessage(
+        key=f"{alert.source}:{alert.step}:{alert.key}"[:LONGEST_KEY],
+        action=alert.action,
+        severity=alert.severity,
+        summary=alert.message,
+        as_of=alert.as_of,
+        source=f"risk_report {alert.source} {alert.step}",
+    )

@@ -1,0 +1,178 @@
+"""One run of a job: the ledger before and after it, and again where that may help."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Literal
+
+import attrs
+import pandas as pd
+import tenacity
+
+from tonsurance_risk.errors import (
+    RateLimitedError,
+    SettingsError,
+    SourceUnavailableError,
+    StoreBusyError,
+    StoreUnavailableError,
+)
+from tonsurance_risk.model import iso
+from tonsurance_risk.ports import JobLock, JobStatus, Ledger
+from tonsurance_risk.runner.desk import INSTANT, Desk
+from tonsurance_risk.runner.jobs import Job, Outcome, unmet_needs
+
+WORTH_REPEATING = (SourceUnavailableError, RateLimitedError, StoreBusyError, StoreUnavailableError)
+"""What may be over by the next attempt."""
+SHORTEST_WAIT, LONGEST_WAIT = 1.0, 60.0
+"""Seconds: before the second attempt between 0 and the first, doubled each time, never more than the other."""
+
+_log = logging.getLogger(__name__)
+Sleep = Callable[[float], None]
+
+
+@attrs.frozen(kw_only=True)
+class JobRun:
+    """What became of a job and date.
+
+    Parameters
+    ----------
+    job : str
+    date : Timestamp
+    status : {"done", "skipped", "waiting"}
+        Skipped: it was done before. Waiting: something that it needs is not done.
+    outcome : Outcome
+        What it did, or why nothing.
+    """
+
+    job: str
+    date: pd.Timestamp
+    status: Literal["done", "skipped", "waiting"]
+    outcome: Outcome
+
+
+def run_jobs(
+    desk: Desk,
+    jobs: Sequence[Job[Desk]],
+    date: pd.Timestamp,
+    *,
+    chain: str,
+    forced: bool = False,
+    sleep: Sleep = time.sleep,
+) -> list[JobRun]:
+    """Run the jobs of a chain for a date, those that are not done, in their order.
+
+    Parameters
+    ----------
+    desk : Desk
+        What they are done with.
+    jobs : sequence of Job
+        Each after what it needs.
+    date : Timestamp
+        The logical date.
+    chain : {"daily", "weekly"}
+        Of one chain, source and step one run at a time is at work on a date.
+    forced : bool
+        Whether what is done is done again; the ledger says so.
+    sleep : callable
+        Waits for seconds before another attempt.
+
+    Raises
+    ------
+    LockHeldError
+        If another run is at work on the date.
+    SettingsError
+        If the date has not come yet.
+    """
+    now = desk.clock.now()
+    for job in jobs:
+        if not forced and job.due_at(date) > now:
+            raise SettingsError(
+                f"{job.name} of {iso(date)} is due at {iso(job.due_at(date))}, it is {iso(pd.Timestamp(now))}; "
+                f"its prices are not final",
+                observed=date,
+            )
+    with desk.store.lock(desk.ledger_name(chain), date) as lock:
+        runs = []
+        for job in jobs:
+            done = done_jobs(desk, date)
+            if (job.name, date) in done and not forced:
+                runs.append(_not_run(job, date, "skipped", "it was done before"))
+            elif missing := unmet_needs(job, date, done):
+                runs.append(_not_run(job, date, "waiting", f"{', '.join(missing)} must be done first"))
+            else:
+                outcome = run_job(desk, job, date, lock, forced=forced, sleep=sleep)
+                runs.append(JobRun(job=job.name, date=date, status="done", outcome=outcome))
+        return runs
+
+
+def run_job(
+    desk: Desk,
+    job: Job[Desk],
+    date: pd.Timestamp,
+    lock: JobLock,
+    *,
+    forced: bool = False,
+    sleep: Sleep = time.sleep,
+) -> Outcome:
+    """Run a job for a date, and again where that may help; the ledger tells how it ended, whatever happens."""
+    name = desk.ledger_name(job.name)
+    attempts = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(WORTH_REPEATING),
+        stop=tenacity.stop_after_attempt(job.attempts),
+        wait=tenacity.wait_random_exponential(multiplier=SHORTEST_WAIT, max=LONGEST_WAIT),
+        sleep=sleep,
+        before_sleep=tenacity.before_sleep_log(_log, logging.WARNING),
+        reraise=True,
+    )
+
+    def attempt() -> Outcome:
+        desk.store.begin_job(name, date, host=socket.gethostname(), forced=forced)
+        _log.info("%s of %s begins", name, iso(date))
+        try:
+            outcome = job.step(desk, date, lock)
+        except Exception as error:
+            _ended(desk.store, name, date, "failed", f"{type(error).__name__}: {error}")
+            raise
+        except BaseException as error:
+            _ended(desk.store, name, date, "interrupted", type(error).__name__)
+            raise
+        desk.store.end_job(name, date, rows=outcome.rows, message=outcome.message, details=outcome.details)
+        _log.info("%s of %s is done: %s", name, iso(date), outcome.message)
+        return outcome
+
+    return attempts(attempt)
+
+
+def done_jobs(desk: Desk, date: pd.Timestamp | None = None) -> Collection[tuple[str, pd.Timestamp]]:
+    """Return the (job, date) that the ledger says are done with this source and step."""
+    interval = (None, None) if date is None else (date, date + INSTANT)
+    ending = desk.ledger_name("")
+    return {
+        (row.job.removesuffix(ending), row.logical_date)
+        for row in desk.store.load_jobs(None, *interval)
+        if row.status == "done" and row.job.endswith(ending)
+    }
+
+
+def details_of(desk: Desk, job: str, date: pd.Timestamp) -> Mapping[str, Any]:
+    """Return what the last run of a job said beside its message."""
+    rows: list[JobStatus] = desk.store.load_jobs(desk.ledger_name(job), date, date + INSTANT)
+    return rows[0].details if rows else {}
+
+
+def _not_run(job: Job[Desk], date: pd.Timestamp, status: Literal["skipped", "waiting"], message: str) -> JobRun:
+    return JobRun(job=job.name, date=date, status=status, outcome=Outcome(rows=0, message=message))
+
+
+def _ended(
+    ledger: Ledger, name: str, date: pd.Timestamp, status: Literal["failed", "interrupted"], message: str
+) -> None:
+    """Write down a bad end; that this fails as well must not hide why."""
+    _log.error("%s of %s %s: %s", name, iso(date), status, message)
+    try:
+        ledger.end_job(name, date, status=status, message=message)
+    except Exception:
+        _log.exception("the ledger does not know that %s of %s %s", name, iso(date), status)

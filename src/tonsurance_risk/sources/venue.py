@@ -1,0 +1,220 @@
+"""What sources that are asked over HTTP without a key have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import attrs
+import pandas as pd
+
+from tonsurance_risk.assets import canonical
+from tonsurance_risk.errors import RiskError, UnknownAssetError
+from tonsurance_risk.model import as_utc, text
+from tonsurance_risk.ports import Clock, SystemClock
+from tonsurance_risk.sources.http import Explain, HttpClient, explain_status
+from tonsurance_risk.sources.rate_limit import HostLimits
+from tonsurance_risk.sources.steps import step_span
+
+
+@attrs.frozen(kw_only=True)
+class LastPrice:
+    """The newest price that a source has of an asset.
+
+    Parameters
+    ----------
+    price : float
+        [USD]
+    time : Timestamp
+        When it was, UTC.
+    stamped_by : {"source", "receipt"}
+        The source said when, or it did not and this is when its answer came: the price may be older.
+    """
+
+    price: float
+    time: pd.Timestamp
+    stamped_by: Literal["source", "receipt"]
+
+
+@attrs.frozen
+class Question:
+    """What `fetch` was asked, checked."""
+
+    asset: str
+    start: pd.Timestamp
+    end: pd.Timestamp
+    step: str
+    span: timedelta
+    now: pd.Timestamp
+
+
+class VenueSource:
+    """A client of one host, a clock, and what a `MeteredSource` says of itself; to build on.
+
+    Parameters
+    ----------
+    base_url : str
+        Of the host.
+    limits : HostLimits
+        What it grants to an address.
+    explain : callable
+        As `HttpClient`.
+    clock : Clock, optional
+        Tells the time; the machine's when not given.
+    http : mapping, optional
+        Options of the `HttpClient`: transport, clock, sleep, timeout, ...
+
+    Attributes
+    ----------
+    name : str
+        Of the source.
+    rows : int
+        How many bars one call gives.
+    opened : Timestamp
+        There are no prices before.
+    client : HttpClient
+        Counts calls.
+    calls_per_minute : float
+        That are made at most.
+    """
+
+    name: str
+    rows: int
+    opened: pd.Timestamp
+    monthly_credits: int | None = None
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        limits: HostLimits,
+        explain: Explain = explain_status,
+        clock: Clock | None = None,
+        http: Mapping[str, Any] | None = None,
+    ) -> None:
+        options: dict[str, Any] = {"limits": limits, "explain": explain, **(http or {})}
+        self.client = HttpClient(base_url, **options)
+        self.calls_per_minute: float = options["limits"].calls_per_minute
+        self._clock = clock or SystemClock()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.client!r})"
+
+    @property
+    def calls(self) -> int:
+        """Attempts that were sent."""
+        return self.client.calls
+
+    def longest_window(self, step: str) -> timedelta:
+        """Return how much one call gives."""
+        return self.rows * step_span(step, self.name)
+
+    def earliest(self, step: str) -> pd.Timestamp:
+        """Return the first time of which there may be a sample."""
+        step_span(step, self.name)
+        return self.opened
+
+    def check_ids(self, assets: Iterable[str]) -> dict[str, UnknownAssetError]:
+        """Return the assets of which no pair is known, each with its error; without a call."""
+        problems = {}
+        for asset in map(canonical, assets):
+            try:
+                self._pair(asset)
+            except UnknownAssetError as error:
+                problems[asset] = error
+        return problems
+
+    def last_prices(self, assets: Iterable[str]) -> pd.DataFrame:
+        """Return the newest price of assets.
+
+        Parameters
+        ----------
+        assets : iterable of str
+            Symbols, in any case.
+
+        Returns
+        -------
+        DataFrame
+            By symbol: price [USD], time, and stamped_by, "source" or "receipt" (of the answer, where the source
+            does not say when the price was). An asset without a price is not there, and its error is in
+            ``attrs["failed"]``.
+
+        Raises
+        ------
+        SourceError
+            What concerns the source, not one asset.
+        """
+        found: dict[str, LastPrice] = {}
+        failed: dict[str, RiskError] = {}
+        for asset in map(canonical, assets):
+            try:
+                found[asset] = self._last_price(asset)
+            except UnknownAssetError as error:
+                failed[asset] = error
+        return last_price_table(found, failed)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _pair(self, asset: str) -> str:
+        """Return the name by which the host is asked; an `UnknownAssetError` where there is none."""
+        raise NotImplementedError
+
+    def _last_price(self, asset: str) -> LastPrice:
+        raise NotImplementedError
+
+    def _now(self) -> pd.Timestamp:
+        return as_utc(self._clock.now(), "the clock")
+
+    def _question(self, asset: str, start: datetime, end: datetime, step: str) -> Question:
+        span = step_span(step, self.name)
+        first, last = as_utc(start, "start"), as_utc(end, "end")
+        return Question(canonical(text(asset, "asset")), first, last, step, span, self._now())
+
+
+def last_price_table(found: Mapping[str, LastPrice], failed: Mapping[str, RiskError]) -> pd.DataFrame:
+    """Return last prices in the form of `VenueSource.last_prices`."""
+    table = pd.DataFrame(
+        [attrs.astuple(price) for price in found.values()],
+        index=list(found),
+        columns=["price", "time", "stamped_by"],
+    )
+    table.attrs["failed"] = dict(failed)
+    return table
+
+
+def pair_of(pairs: Mapping[str, str], asset: str, venue: str) -> str:
+    """Return the pair of an asset.
+
+    Raises
+    ------
+    UnknownAssetError
+        If there is none, listing those that are.
+
+    Examples
+    --------
+    >>> pair_of({"DAI": "DAI-USD"}, "DAI", "my venue")
+    'DAI-USD'
+    """
+    if asset not in pairs:
+        raise UnknownAssetError(
+            f"{venue} is not known to have {asset} against dollars; it has {', '.join(pairs)}",
+            asset=asset,
+            observed=asset,
+            required=tuple(pairs),
+        )
+    return pairs[asset]
