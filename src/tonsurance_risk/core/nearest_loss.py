@@ -161,12 +161,12 @@ class Problem:
                 low = middle
         return np.asarray(high * shock)
 
-    def rows_of_limit(self) -> list[Row]:
+    def rows_of_limit(self, needed: float) -> list[Row]:
         """Return the bound on Bitcoin's normal that the limit of the payouts asks for, if any."""
-        over = self.needed - self.limit
+        over = needed - self.limit
         if self.bitcoin is None or over == -math.inf:
             return []
-        growth = (1.0 - over / self.bitcoin.value) / (1.0 + self.bitcoin.change)
+        growth = max(1.0 - over / self.bitcoin.value, np.finfo(float).tiny) / (1.0 + self.bitcoin.change)
         highest = (math.log(growth) + self.bitcoin.sigma**2 / 2.0) / self.bitcoin.sigma
         return [(-self.factor[-1], -highest)]
 
@@ -351,7 +351,7 @@ def _smallest(
 
     Cuts are added to the rows that are given. None: there is none shorter than the cutoff.
     """
-    cuts, always = list(rows), [*sides, *problem.rows_of_limit()]
+    cuts, always = list(rows), [*sides, *problem.rows_of_limit(needed)]
     everything = [*tangents, *([problem.bitcoin.tangent] if problem.bitcoin is not None else [])]
     shock, length, tolerance = np.zeros(problem.factor.shape[1]), 0.0, TIGHT * problem.missing()
     for _ in range(MOST_CUTS):
