@@ -9,6 +9,8 @@ from tonsurance_risk.assessment import assess
 from tonsurance_risk.assets import STABLECOINS, get_asset
 from tonsurance_risk.core.alerts import Alert, Recommendation
 from tonsurance_risk.core.alignment import align_prices
+from tonsurance_risk.core.backtest import VarBacktest, backtest_var
+from tonsurance_risk.core.backtest_shortfall import ShortfallBacktest, backtest_expected_shortfall
 from tonsurance_risk.core.consensus import ConsensusPrices, confirm_events, consensus_prices
 from tonsurance_risk.core.contagion import (
     co_depegs,
@@ -25,8 +27,10 @@ from tonsurance_risk.core.measures import expected_shortfall, value_at_risk
 from tonsurance_risk.core.portfolio import PortfolioMetrics, portfolio_metrics
 from tonsurance_risk.core.quality import QualityReport, QualityRules, check_prices
 from tonsurance_risk.core.regimes import RegimeChange, correlation_regime_change
+from tonsurance_risk.core.replay import EventReplay, replay_event
 from tonsurance_risk.core.result_checks import check_correlation, check_events
 from tonsurance_risk.core.returns import log_returns
+from tonsurance_risk.core.reverse_stress import ReverseStress, reverse_stress
 from tonsurance_risk.core.scenarios import builtin_scenarios, sample_scenarios, scenarios_from_events
 from tonsurance_risk.core.sensitivity import CorrelationSensitivity, correlation_sensitivity
 from tonsurance_risk.core.simulation import LossSample, adaptive_simulation_count, simulate_losses
@@ -64,6 +68,7 @@ __all__ = [
     "DepegEvent",
     "DepegStatistics",
     "Estimate",
+    "EventReplay",
     "FixedPeg",
     "InsufficientDataError",
     "InvalidPriceError",
@@ -77,17 +82,22 @@ __all__ = [
     "QualityRules",
     "Recommendation",
     "RegimeChange",
+    "ReverseStress",
     "RiskError",
     "RiskReport",
     "RunResult",
     "Scenario",
+    "ShortfallBacktest",
     "StressResult",
     "UnknownAssetError",
+    "VarBacktest",
     "Vault",
     "__version__",
     "adaptive_simulation_count",
     "align_prices",
     "assess",
+    "backtest_expected_shortfall",
+    "backtest_var",
     "builtin_scenarios",
     "check_correlation",
     "check_events",
@@ -116,6 +126,8 @@ __all__ = [
     "plots",
     "portfolio_metrics",
     "read_vault",
+    "replay_event",
+    "reverse_stress",
     "rolling_correlation",
     "run_daily",
     "run_weekly",

@@ -11,6 +11,7 @@
     ├── ModelError
     │   ├── NotPositiveDefiniteError (ValueError)      a matrix that no correlation can have
     │   ├── ConvergenceError         (ArithmeticError) an iteration that did not arrive
+    │   ├── UnreachableLossError     (ValueError)      no move of prices loses as much
     │   └── WorkerLostError          (RuntimeError)    an executor did not return what it was given
     ├── SourceError
     │   ├── SourceUnavailableError   (ConnectionError) the source did not answer
@@ -106,6 +107,10 @@ class NotPositiveDefiniteError(ModelError, ValueError):
 
 class ConvergenceError(ModelError, ArithmeticError):
     """An iteration did not converge."""
+
+
+class UnreachableLossError(ModelError, ValueError):
+    """No move of prices loses as much; `observed` is what cannot be exceeded."""
 
 
 class WorkerLostError(ModelError, RuntimeError):

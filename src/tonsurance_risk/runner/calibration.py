@@ -7,16 +7,14 @@ from datetime import timedelta
 from typing import cast
 
 import attrs
-import numpy as np
 import pandas as pd
 
-from tonsurance_risk.assets import canonical, own_pegs
 from tonsurance_risk.core.fingerprint import content_hash
-from tonsurance_risk.core.prices import peg_reference
+from tonsurance_risk.core.replay import replayed_loss
 from tonsurance_risk.core.scenarios import builtin_scenarios, joint_episodes, scenarios_from_events
 from tonsurance_risk.core.stress import stress_test
 from tonsurance_risk.errors import InsufficientDataError
-from tonsurance_risk.model import BTC, YEAR, Peg, Scenario, Vault
+from tonsurance_risk.model import YEAR, Scenario, Vault
 from tonsurance_risk.ports import Clock, ScenarioBacktest, Store, SystemClock
 from tonsurance_risk.sources.steps import STEPS
 
@@ -125,11 +123,13 @@ def backtest_scenarios(
     that its asset had from the first start to the last end of the episode, and Bitcoin moves as it did. The two
     differ by what a scenario leaves out: coins that moved without an event, and Bitcoin.
     """
+    # All of them: the reference of an accruing peg comes from the prices before the event.
+    prices = store.load_prices(source=source, step=step)
     found = []
     for scenario, events in calibrated_scenarios(store, source):
         start, end = events["start"].min(), events["end"].max()
-        prices = store.load_prices(None, start, end + timedelta(microseconds=1), source=source, step=step)
-        if not set(events["asset"]) <= set(prices.columns):
+        seen = prices.reindex(columns=events["asset"].unique()).loc[start:end]
+        if seen.isna().all().any():
             continue
         predicted = stress_test(vault, [attrs.evolve(scenario, is_active=True)]).losses.iloc[0]
         found.append(
@@ -139,34 +139,9 @@ def backtest_scenarios(
                 start=start,
                 end=end,
                 predicted_loss=float(predicted),
-                actual_loss=replayed_loss(vault, prices),
+                actual_loss=replayed_loss(vault, prices, start, end),
                 evaluated_at=pd.Timestamp(clock.now()),
             )
         )
     store.save_backtests(found, source=source, step=step)
     return found
-
-
-def replayed_loss(vault: Vault, prices: pd.DataFrame) -> float:
-    """Return what a vault loses over some prices: payouts at the lowest ratios, and the move of its Bitcoin.
-
-    Parameters
-    ----------
-    vault : Vault
-    prices : DataFrame of shape (n_times, n_assets)
-        [USD]; an asset that is not there does not move.
-    """
-    pegs = own_pegs(vault)
-    lowest = {asset: _lowest_ratio(prices[asset].dropna(), pegs) for asset in prices.columns if asset != BTC}
-    paid = sum(float(policy.payout(lowest.get(canonical(policy.asset), 1.0))) for policy in vault.policies)
-    bitcoin = prices[BTC].dropna() if BTC in prices.columns else pd.Series(dtype=float)
-    moved = 0.0 if bitcoin.empty else float(bitcoin.iloc[-1] / bitcoin.iloc[0] - 1.0)
-    return paid - vault.btc_value * moved
-
-
-def _lowest_ratio(observed: pd.Series, pegs: Mapping[str, Peg]) -> float:
-    if observed.empty:
-        return 1.0
-    values = observed.to_numpy(dtype=float)
-    reference, _ = peg_reference(str(observed.name), cast("pd.DatetimeIndex", observed.index), values, pegs)
-    return float(np.min(values / reference))
