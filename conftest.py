@@ -18,3 +18,7 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default")
 def _names_of_examples(doctest_namespace: dict[str, object]) -> None:
     """Give every example what it may use without importing it."""
     doctest_namespace.update(np=np, pd=pd)
+
+
+collect_ignore_glob = ["tests/fuzz/*"]
+"""Drivers of the fuzzer atheris: programs, not tests."""

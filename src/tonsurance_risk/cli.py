@@ -61,6 +61,8 @@ from tonsurance_risk.storage import open_store
 from tonsurance_risk.version import __version__
 
 DONE, ATTENTION, FAILED, WRONG_USAGE, LOCKED = range(5)
+_INTERRUPTED = 130
+"""What newer versions of typer make of a `KeyboardInterrupt`."""
 
 # Newer versions of typer carry click inside themselves, so its UsageError is reached by way of a subclass.
 _UsageError: Any = typer.BadParameter.__bases__[0]
@@ -141,8 +143,9 @@ def daily(
 ) -> int:
     """Fetch prices, assess the vault and write the risk report of one date."""
     step = None if interval is None else interval.value
-    given = {"db": db, "source": source, "interval": step, "vault": vault, "out": out, "seed": seed, "n": n}
-    settings = cli_runs.settings_of(config, log_json=log_json, **given)
+    settings = cli_runs.settings_of(
+        config, log_json=log_json, db=db, source=source, interval=step, vault=vault, out=out, seed=seed, n=n
+    )
     with _progress() as bar:
         task = bar.add_task("starting", total=None)
 
@@ -431,9 +434,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
             standalone_mode=False,
             prog_name="tonsurance-risk",
         )
-        return outcome if isinstance(outcome, int) else DONE
+        return _interruption() if outcome == _INTERRUPTED else outcome if isinstance(outcome, int) else DONE
     except typer.Exit as leave:
-        return leave.exit_code
+        return _interruption() if leave.exit_code == _INTERRUPTED else leave.exit_code
     except _UsageError as error:
         error.show()
         return WRONG_USAGE
@@ -444,11 +447,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except RiskError as error:
         return _complain(error, FAILED)
     except (typer.Abort, KeyboardInterrupt):
-        typer.echo("interrupted", err=True)
-        return FAILED
+        return _interruption()
     except Exception as error:
         traceback.print_exc()
         return _complain(error, FAILED)
+
+
+def _interruption() -> int:
+    typer.echo("interrupted", err=True)
+    return FAILED
 
 
 def _complain(error: Exception, code: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -36,6 +37,8 @@ from tonsurance_risk.sources import open_source
 from tonsurance_risk.storage import open_store
 
 DONE, ATTENTION, FAILED = range(3)
+RUN_ID_VARIABLE = "TONSURANCE_RISK_RUN_ID"
+"""By which the scheduler tells the processes that it starts what to call themselves in the logs."""
 
 Config = Annotated[Path | None, typer.Option(help="Settings file, TOML.  [default: tonsurance_risk.toml]")]
 Db = Annotated[str | None, typer.Option(help="URL of the store; of the settings when not given.")]
@@ -50,19 +53,26 @@ Since = Annotated[
 ]
 
 
-def settings_of(config: Path | None, *, log_json: bool = False, **overrides: object) -> Settings:
+def settings_of(
+    config: Path | None, *, log_json: bool = False, run_id: str | None = None, **overrides: object
+) -> Settings:
     """Return the settings that count, with logging as they say."""
     keys = {"db": "store.url", "source": "source.spec"}
     given = {keys.get(name, name): _plain(value) for name, value in overrides.items()}
     settings = load_settings(config, environment=os.environ, overrides=given)
     configure_logging(
         as_json=log_json or settings.logging.json,
-        run_id=uuid.uuid4().hex,
+        run_id=run_id or new_run_id(),
         secrets=known_secrets(os.environ),
         stream=sys.stderr,
         level=settings.logging.level,
     )
     return settings
+
+
+def new_run_id() -> str:
+    """Return the id of this run: that of the scheduler that started it, or a new one."""
+    return os.environ.get(RUN_ID_VARIABLE) or uuid.uuid4().hex
 
 
 def _plain(value: object) -> object:
@@ -161,7 +171,8 @@ def schedule(
 ) -> int:
     """Run jobs when they are due, each in a process of its own, and what was missed; until interrupted."""
     given = {"db": db, "source": source, "interval": interval, "vault": vault, "out": out}
-    settings = settings_of(config, log_json=log_json, **given)
+    run_id = new_run_id()
+    settings = settings_of(config, log_json=log_json, run_id=run_id, **given)
     first = None if since is None else _date(since, "--since")
     flags = [f"--{name}={value}" for name, value in {"config": config, **given}.items() if value is not None]
     flags += ["--log-json"] if log_json else []
@@ -170,7 +181,7 @@ def schedule(
     def tick() -> CatchUp:
         with desk_of(settings) as desk:
             found = catch_up(
-                desk, since=first, call_budget=settings.schedule.call_budget, run=_child(desk, flags, stop)
+                desk, since=first, call_budget=settings.schedule.call_budget, run=_child(desk, flags, stop, run_id)
             )
             after_run(settings, desk.store)
         return found
@@ -221,14 +232,17 @@ def status(
     return ATTENTION if too_old else DONE
 
 
-def _child(desk: Desk, flags: list[str], stop: threading.Event) -> Any:
+def _child(desk: Desk, flags: list[str], stop: threading.Event, run_id: str) -> Any:
     """Return what runs a job and date in a process of its own, and sees to it that the ledger knows its end."""
 
     def run_child(job: Job[Desk], date: pd.Timestamp) -> None:
         if stop.is_set():
             raise RiskError("the scheduler was stopped")
         ended = supervised(
-            ["run", job.name, f"--date={date.date()}", *flags], timeout=job.timeout * job.attempts, stop=stop
+            ["run", job.name, f"--date={date.date()}", *flags],
+            timeout=job.timeout * job.attempts,
+            stop=stop,
+            environment={**os.environ, RUN_ID_VARIABLE: run_id},
         )
         if ended.stopped_for is not None:
             name = desk.ledger_name(job.name)
@@ -253,6 +267,7 @@ def _serve_schedule(tick: Any, stop: threading.Event) -> None:
     scheduler = BlockingScheduler(
         timezone=UTC, job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
     )
+    logging.getLogger("apscheduler").setLevel(logging.WARNING)
     # One at a time: a date that is due while another runs is found when that is done.
     scheduler.add_job(tick, "date", run_date=datetime.now(UTC), id="start")
     for job in JOBS:

@@ -91,6 +91,7 @@ def test_once_does_what_is_due_and_status_tells(desk):
     events = [json.loads(line) for line in errors.splitlines() if line.startswith("{")]
     assert events
     assert {"time", "level", "logger", "run_id", "message"} <= set(events[0])
+    assert len({one["run_id"] for one in events}) == 1
     assert CANARY not in output + errors
 
     code, output, _ = run(desk, "schedule", "--once")
@@ -145,7 +146,7 @@ def _wait_for(condition, seconds: float = 60.0) -> None:
 def _slow(desk: Path) -> None:
     """Make the report take minutes."""
     settings = desk / "tonsurance_risk.toml"
-    settings.write_text(settings.read_text().replace("n = 500", "n = 400000000"))
+    settings.write_text(settings.read_text().replace("n = 500", "n = 100000000"))
 
 
 @pytest.mark.fault("F099")

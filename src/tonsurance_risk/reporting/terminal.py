@@ -93,7 +93,7 @@ def print_table(table: pd.DataFrame, title: str) -> None:
     """Print a table as it is."""
     shown = Table(title=title, title_justify="left")
     for column in table.columns:
-        shown.add_column(str(column).replace("_", " "), overflow="fold")
+        shown.add_column(str(column).replace("_", " "), overflow="fold", no_wrap=column == table.columns[0])
     for row in table.itertuples(index=False, name=None):
         shown.add_row(*("" if value is None else escape(str(value)) for value in row))
     Console().print(shown)

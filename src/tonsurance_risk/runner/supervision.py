@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 import attrs
@@ -27,7 +27,9 @@ class Ended:
     stopped_for: str | None = None
 
 
-def supervised(arguments: Sequence[str], *, timeout: timedelta, stop: threading.Event) -> Ended:
+def supervised(
+    arguments: Sequence[str], *, timeout: timedelta, stop: threading.Event, environment: Mapping[str, str]
+) -> Ended:
     """Run ``tonsurance-risk`` with arguments and wait for its end.
 
     Parameters
@@ -38,8 +40,11 @@ def supervised(arguments: Sequence[str], *, timeout: timedelta, stop: threading.
         Then it is asked to end, and 8 s later it is killed.
     stop : Event
         Set: the same at once.
+    environment : mapping of str
+        Of the process.
     """
-    child = subprocess.Popen([sys.executable, "-m", "tonsurance_risk", *arguments])  # noqa: S603 - our own command
+    command = [sys.executable, "-m", "tonsurance_risk", *arguments]
+    child = subprocess.Popen(command, env=environment)  # noqa: S603 - our own command
     ends_at = time.monotonic() + timeout.total_seconds()
     reason = None
     try:
