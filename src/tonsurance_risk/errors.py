@@ -27,6 +27,7 @@
     │   ├── StoreUnavailableError    (ConnectionError) the database does not answer or takes no writes
     │   ├── StoreCorruptError        (ValueError)      the file is not a sound database
     │   └── LockHeldError            (RuntimeError)    another run holds the lock
+    │       └── LockLostError                          ours was lost on the way, and another run may hold it
     ├── SinkError
     │   ├── AlertRefusedError        (ValueError)      a receiver does not take the alert; again would not help
     │   └── AlertUndeliveredError    (ConnectionError) the receiver did not take it now; see ``retry_after``
@@ -171,6 +172,10 @@ class StoreCorruptError(StorageError, ValueError):
 
 class LockHeldError(StorageError, RuntimeError):
     """Another run holds the lock."""
+
+
+class LockLostError(LockHeldError):
+    """Our lock was lost on the way, and another run may hold it."""
 
 
 class SinkError(RiskError):

@@ -546,7 +546,7 @@ class JobLock(Protocol):
     """A lock that is held."""
 
     def verify(self) -> None:
-        """Raise a `LockHeldError` if the lock was lost; call it before what must not be done twice."""
+        """Raise a `LockLostError` if the lock was lost; call it before what must not be done twice."""
 
 
 class Outbox(Protocol):

@@ -207,6 +207,7 @@ def disturbed(url, folder, days: int, seed: int) -> Receiver:
 @pytest.mark.fault("F094")
 @pytest.mark.fault("F097")
 @pytest.mark.fault("F110")
+@pytest.mark.fault("F114")
 def test_every_date_is_done_once_whatever_happens(url, folder, tmp_path, days, monkeypatch):
     """The tables are those of an undisturbed run, and whoever gets alerts hears the same; the local zone has DST."""
     monkeypatch.setenv("TZ", "Europe/Berlin")
@@ -281,6 +282,23 @@ def test_two_at_once_do_each_date_once(url, folder):
     assert {(status, attempts) for _, _, status, attempts in rows} == {("done", 1)}
     for said in receiver.told().values():
         assert said[0][0] == "trigger"
+
+
+@pytest.mark.fault("F095")
+def test_a_run_that_takes_longer_than_the_interval(tmp_path, folder):
+    """A start while it is at work leaves its date alone, does the others, and the next one finds it done."""
+    url, receiver = f"sqlite:///{tmp_path / 'risk.db'}", Receiver()
+    clock = SetTo(FIRST + DAY + timedelta(hours=5))
+    with SqlStore(open_database(url), clock) as store:
+        desk = desk_of(store, folder, clock)
+        with store.lock(desk.ledger_name("daily"), FIRST):
+            meanwhile = tick(url, folder, clock.time, receiver)
+    after = tick(url, folder, clock.time, receiver)
+
+    assert {date for _, date in meanwhile.left} == {FIRST}
+    assert {date for _, date in meanwhile.done} == {FIRST + DAY}
+    assert [name for name, _ in after.done] == ["depeg_backfill", "correlation_update", "risk_report"]
+    assert not after.left
 
 
 def test_what_it_needs_must_be_done(tmp_path, folder):

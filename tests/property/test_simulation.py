@@ -469,6 +469,7 @@ class TestBadInput:
             ({"volatility": {1: 0.1}}, "volatility must be a mapping or Series"),
         ],
     )
+    @pytest.mark.fault("F102")
     @pytest.mark.fault("F128")
     def test_arguments(self, arguments, message):
         """Named, with what was found and what is accepted."""

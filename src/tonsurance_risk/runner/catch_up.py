@@ -13,7 +13,7 @@ from tonsurance_risk.errors import ClockSuspectError, LockHeldError
 from tonsurance_risk.model import as_utc, iso
 from tonsurance_risk.ports import JobStatus, MeteredSource
 from tonsurance_risk.runner.daily import DAILY, DEPEG_BACKFILL
-from tonsurance_risk.runner.desk import Desk
+from tonsurance_risk.runner.desk import INSTANT, Desk
 from tonsurance_risk.runner.jobs import Job, missing_dates, unmet_needs
 from tonsurance_risk.runner.runs import done_jobs, run_jobs
 from tonsurance_risk.runner.weekly import WEEKLY
@@ -139,6 +139,9 @@ def _mark_abandoned(desk: Desk, ledger: Sequence[JobStatus]) -> None:
         chain = chain_of(next(job for job in JOBS if desk.ledger_name(job.name) == row.job))
         try:
             with desk.store.lock(desk.ledger_name(chain), row.logical_date):
+                [now] = desk.store.load_jobs(row.job, row.logical_date, row.logical_date + INSTANT)
+                if now.status != "running":
+                    continue  # it ended since it was looked at
                 desk.store.end_job(row.job, row.logical_date, status="abandoned", message="its process is gone")
                 _log.warning("%s of %s was abandoned", row.job, iso(row.logical_date))
         except LockHeldError:

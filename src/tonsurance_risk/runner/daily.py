@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime, time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from tonsurance_risk.runner.calibration import stored_scenarios
 from tonsurance_risk.runner.desk import INSTANT, RETENTION, Desk, Progress
 from tonsurance_risk.runner.jobs import Job, Outcome
 from tonsurance_risk.runner.prices import other_prices
-from tonsurance_risk.runner.runs import details_of, run_job
+from tonsurance_risk.runner.runs import details_of, run_job, under_lock
 from tonsurance_risk.runner.updates import update_correlations, update_depegs
 from tonsurance_risk.version import __version__
 
@@ -185,18 +186,22 @@ def run_daily(
         clock=clock or SystemClock(),
         progress=progress,
     )
-    with store.lock(desk.ledger_name("daily"), date) as lock:
-        document = done_report(desk, date)
-        if document is not None:
-            path = _written(document, desk.out)
-            for job in DAILY:
-                rows = store.load_jobs(desk.ledger_name(job.name), date, date + INSTANT)
-                if any(row.status != "done" for row in rows):
-                    # All of that run is here, but the file was not.
-                    store.end_job(desk.ledger_name(job.name), date)
-            return RunResult(as_of=date, document=document, report_path=path, already_done=True)
-        fetched, _, reported = [run_job(desk, job, date, lock).details for job in DAILY]
-        (document,) = store.load_reports(date, date + INSTANT, **desk.place)
+    return under_lock(desk, DAILY, date, partial(_run_daily, desk, date), chain="daily")
+
+
+def _run_daily(desk: Desk, date: pd.Timestamp, lock: JobLock) -> RunResult:
+    store = desk.store
+    document = done_report(desk, date)
+    if document is not None:
+        path = _written(document, desk.out)
+        for job in DAILY:
+            rows = store.load_jobs(desk.ledger_name(job.name), date, date + INSTANT)
+            if any(row.status != "done" for row in rows):
+                # All of that run is here, but the file was not.
+                store.end_job(desk.ledger_name(job.name), date)
+        return RunResult(as_of=date, document=document, report_path=path, already_done=True)
+    fetched, _, reported = [run_job(desk, job, date, lock).details for job in DAILY]
+    (document,) = store.load_reports(date, date + INSTANT, **desk.place)
     start = fetched["history_start"]
     return RunResult(
         as_of=date,

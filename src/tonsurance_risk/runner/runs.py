@@ -6,13 +6,14 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import attrs
 import pandas as pd
 import tenacity
 
 from tonsurance_risk.errors import (
+    LockLostError,
     RateLimitedError,
     SettingsError,
     SourceUnavailableError,
@@ -24,13 +25,20 @@ from tonsurance_risk.ports import JobLock, JobStatus, Ledger
 from tonsurance_risk.runner.desk import INSTANT, Desk
 from tonsurance_risk.runner.jobs import Job, Outcome, unmet_needs
 
-WORTH_REPEATING = (SourceUnavailableError, RateLimitedError, StoreBusyError, StoreUnavailableError)
+WORTH_REPEATING = (
+    SourceUnavailableError,
+    RateLimitedError,
+    StoreBusyError,
+    StoreUnavailableError,
+    LockLostError,
+)
 """What may be over by the next attempt."""
 SHORTEST_WAIT, LONGEST_WAIT = 1.0, 60.0
 """Seconds: before the second attempt between 0 and the first, doubled each time, never more than the other."""
 
 _log = logging.getLogger(__name__)
 Sleep = Callable[[float], None]
+Result = TypeVar("Result")
 
 
 @attrs.frozen(kw_only=True)
@@ -94,56 +102,67 @@ def run_jobs(
                 f"its prices are not final",
                 observed=date,
             )
-    with desk.store.lock(desk.ledger_name(chain), date) as lock:
-        runs = []
+    runs: dict[str, JobRun] = {}
+
+    def work(lock: JobLock) -> None:
         for job in jobs:
+            if job.name in runs and runs[job.name].status == "done":
+                continue  # in an attempt before this one
             done = done_jobs(desk, date)
             if (job.name, date) in done and not forced:
-                runs.append(_not_run(job, date, "skipped", "it was done before"))
+                runs[job.name] = _not_run(job, date, "skipped", "it was done before")
             elif missing := unmet_needs(job, date, done):
-                runs.append(_not_run(job, date, "waiting", f"{', '.join(missing)} must be done first"))
+                runs[job.name] = _not_run(job, date, "waiting", f"{', '.join(missing)} must be done first")
             else:
-                outcome = run_job(desk, job, date, lock, forced=forced, sleep=sleep)
-                runs.append(JobRun(job=job.name, date=date, status="done", outcome=outcome))
-        return runs
+                outcome = run_job(desk, job, date, lock, forced=forced)
+                runs[job.name] = JobRun(job=job.name, date=date, status="done", outcome=outcome)
+
+    under_lock(desk, jobs, date, work, chain=chain, sleep=sleep)
+    return list(runs.values())
 
 
-def run_job(
+def under_lock(
     desk: Desk,
-    job: Job[Desk],
+    jobs: Sequence[Job[Desk]],
     date: pd.Timestamp,
-    lock: JobLock,
+    work: Callable[[JobLock], Result],
     *,
-    forced: bool = False,
+    chain: str,
     sleep: Sleep = time.sleep,
-) -> Outcome:
-    """Run a job for a date, and again where that may help; the ledger tells how it ended, whatever happens."""
-    name = desk.ledger_name(job.name)
+) -> Result:
+    """Return what `work` on the jobs of a chain and date gives under their lock, tried again where it may help."""
     attempts = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(WORTH_REPEATING),
-        stop=tenacity.stop_after_attempt(job.attempts),
+        stop=tenacity.stop_after_attempt(max(job.attempts for job in jobs)),
         wait=tenacity.wait_random_exponential(multiplier=SHORTEST_WAIT, max=LONGEST_WAIT),
         sleep=sleep,
         before_sleep=tenacity.before_sleep_log(_log, logging.WARNING),
         reraise=True,
     )
 
-    def attempt() -> Outcome:
-        desk.store.begin_job(name, date, host=socket.gethostname(), forced=forced)
-        _log.info("%s of %s begins", name, iso(date))
-        try:
-            outcome = job.step(desk, date, lock)
-        except Exception as error:
-            _ended(desk.store, name, date, "failed", f"{type(error).__name__}: {error}")
-            raise
-        except BaseException as error:
-            _ended(desk.store, name, date, "interrupted", type(error).__name__)
-            raise
-        desk.store.end_job(name, date, rows=outcome.rows, message=outcome.message, details=outcome.details)
-        _log.info("%s of %s is done: %s", name, iso(date), outcome.message)
-        return outcome
+    def attempt() -> Result:
+        with desk.store.lock(desk.ledger_name(chain), date) as lock:
+            return work(lock)
 
     return attempts(attempt)
+
+
+def run_job(desk: Desk, job: Job[Desk], date: pd.Timestamp, lock: JobLock, *, forced: bool = False) -> Outcome:
+    """Run a job for a date; the ledger tells how it ended, whatever happens."""
+    name = desk.ledger_name(job.name)
+    desk.store.begin_job(name, date, host=socket.gethostname(), forced=forced)
+    _log.info("%s of %s begins", name, iso(date))
+    try:
+        outcome = job.step(desk, date, lock)
+    except Exception as error:
+        _ended(desk.store, name, date, "failed", f"{type(error).__name__}: {error}")
+        raise
+    except BaseException as error:
+        _ended(desk.store, name, date, "interrupted", type(error).__name__)
+        raise
+    desk.store.end_job(name, date, rows=outcome.rows, message=outcome.message, details=outcome.details)
+    _log.info("%s of %s is done: %s", name, iso(date), outcome.message)
+    return outcome
 
 
 def done_jobs(desk: Desk, date: pd.Timestamp | None = None) -> Collection[tuple[str, pd.Timestamp]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
 
-from tonsurance_risk.errors import LockHeldError, StorageError
+from tonsurance_risk.errors import LockHeldError, LockLostError, StorageError
 from tonsurance_risk.storage.database import Database, run
 from tonsurance_risk.storage.schema import job_locks
 
@@ -57,11 +57,11 @@ class Lease:
                 )
 
     def verify(self) -> None:
-        """Raise a `LockHeldError` if the lease is no longer ours; see `JobLock.verify`."""
+        """Raise a `LockLostError` if the lease is no longer ours; see `JobLock.verify`."""
         still = select(job_locks.c.expires_at).where(*self._mine())
         expires = run(self._database, lambda connection: connection.scalars(still).one_or_none(), writes=False)
         if expires is None or expires <= _now():
-            raise LockHeldError(f"the lease of {self._key} ran out, and another run may have it now")
+            raise LockLostError(f"the lease of {self._key} ran out, and another run may have it now")
 
     def _take(self, connection: Connection) -> None:
         stored = connection.execute(select(job_locks).where(job_locks.c.lock == self._key)).one_or_none()

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from tonsurance_risk.errors import LockHeldError
+from tonsurance_risk.errors import LockHeldError, LockLostError
 from tonsurance_risk.ports import Clock, JobEnd, JobLock, JobStatus, StoredAlert
 from tonsurance_risk.storage.instants import interval, now
 from tonsurance_risk.storage.job_rows import ALERT_KEY, alert_of, begun_row, ended_row, job_key, job_of
@@ -121,6 +121,6 @@ class MemoryLock:
     key: Key
 
     def verify(self) -> None:
-        """Raise a `LockHeldError` if the lock is given back; see `JobLock.verify`."""
+        """Raise a `LockLostError` if the lock is given back; see `JobLock.verify`."""
         if self.key not in self.held:
-            raise LockHeldError(f"the lock of {self.key[0]} of {self.key[1].isoformat()} is given back")
+            raise LockLostError(f"the lock of {self.key[0]} of {self.key[1].isoformat()} is given back")

@@ -30,6 +30,7 @@ from sqlalchemy.types import BigInteger
 
 from tonsurance_risk.errors import (
     LockHeldError,
+    LockLostError,
     SettingsError,
     StorageError,
     StoreBusyError,
@@ -269,11 +270,11 @@ class AdvisoryLock:
     key: str
 
     def verify(self) -> None:
-        """Raise a `LockHeldError` if the lock was lost; see `JobLock.verify`."""
+        """Raise a `LockLostError` if the lock was lost; see `JobLock.verify`."""
         try:
             self.connection.exec_driver_sql("SELECT 1")
         except (exc.SQLAlchemyError, self.database.driver_error) as error:
-            raise LockHeldError(
+            raise LockLostError(
                 f"the connection that held {self.key} in the database {self.database.name} is gone, "
                 f"and another run may have the lock now"
             ) from error
