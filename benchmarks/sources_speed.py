@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/sources_speed.py
 
-The first is a chart of 100,000 points, parsed by `parse_market_chart` and by ``json.loads`` with one numpy array;
-times are the best of several repetitions, and the aim is a ratio of at most 1. The second fetches two years of 14
+The first are answers of 100,000 points, parsed by the library and by ``json.loads`` with one numpy array;
+times are the best of several repetitions, and the aim is a ratio of at most 1. The last fetches two years of 14
 assets and BTC at the limit of the smallest paid plan, from a server in another process, into an SQLite file: half
 a minute, of which the processor time of the client is the share that is printed.
 """
@@ -19,11 +19,15 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 import tonsurance_risk as tr
 from tonsurance_risk.runner.backfill import run_backfill
+from tonsurance_risk.sources.binance import parse_klines
+from tonsurance_risk.sources.coinbase import parse_candles
 from tonsurance_risk.sources.coingecko import CoinGeckoSource
 from tonsurance_risk.sources.coingecko_answers import parse_market_chart
 
@@ -53,6 +57,30 @@ def chart() -> bytes:
     return json.dumps(columns, separators=(",", ":")).encode()
 
 
+def candles(quoted: bool) -> bytes:
+    """Return hourly candles as Binance writes them (prices are texts), or Coinbase (numbers)."""
+    rng = np.random.default_rng(0)
+    times = 1_300_000_000 + 3_600 * np.arange(POINTS)
+    prices = np.sort(rng.normal(1.0, 1e-3, (POINTS, 4)).round(8), axis=1)[:, [0, 3, 1, 2]].tolist()
+    if not quoted:  # low, high, open, close
+        rows = [[time, *row, 1.5] for time, row in zip(times.tolist(), prices, strict=True)]
+        return json.dumps(rows, separators=(",", ":")).encode()
+    rows = [
+        [1000 * time, *(f"{price:.8f}" for price in row), "9.5", 1000 * (time + 3_600) - 1, "9", 7, "4", "4", "0"]
+        for time, row in zip(times.tolist(), prices, strict=True)
+    ]
+    return json.dumps(rows, separators=(",", ":")).encode()
+
+
+def show_parsing(name: str, body: bytes, parse: Callable[[bytes], object], plain: Callable[[Any], object]) -> None:
+    """Print how long a parser takes beside ``json.loads`` and one array of its prices."""
+    theirs, ours = seconds(lambda: plain(json.loads(body))), seconds(lambda: parse(body))
+    print(
+        f"{POINTS:,} points, {len(body) / 1e6:.1f} MB: {name} {ours:.3f} s, json.loads and one array "
+        f"{theirs:.3f} s, ratio {ours / theirs:.2f} (aim: at most 1)"
+    )
+
+
 def serve(where: Connection) -> None:
     """Serve in a process of its own until told to stop."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -65,12 +93,19 @@ def serve(where: Connection) -> None:
 
 def main() -> None:
     """Print a line each."""
-    body = chart()
-    plain = seconds(lambda: np.array(json.loads(body)["prices"]))
-    ours = seconds(lambda: parse_market_chart(body))
-    print(
-        f"{POINTS:,} points, {len(body) / 1e6:.1f} MB: parse_market_chart {ours:.3f} s, json.loads and one array "
-        f"{plain:.3f} s, ratio {ours / plain:.2f} (aim: at most 1)"
+    now, hour = pd.Timestamp.now(tz="UTC"), timedelta(hours=1)
+    show_parsing("parse_market_chart", chart(), parse_market_chart, lambda found: np.array(found["prices"]))
+    show_parsing(
+        "parse_klines (Binance)",
+        candles(quoted=True),
+        lambda body: parse_klines(body, hour, now=now),
+        lambda found: np.array([(row[0], row[4]) for row in found], dtype=float),
+    )
+    show_parsing(
+        "parse_candles (Coinbase)",
+        candles(quoted=False),
+        lambda body: parse_candles(body, hour, now=now),
+        np.array,
     )
 
     here, there = multiprocessing.Pipe()
