@@ -17,7 +17,8 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from tonsurance_risk.errors import RiskError, SettingsError
+from tonsurance_risk.cli_db import opened
+from tonsurance_risk.errors import LockHeldError, RiskError, SettingsError
 from tonsurance_risk.inputs import read_vault, sample_vault
 from tonsurance_risk.logs import configure_logging
 from tonsurance_risk.ports import Store, SystemClock
@@ -36,7 +37,7 @@ from tonsurance_risk.settings_reading import known_secrets, load_settings
 from tonsurance_risk.sources import open_source
 from tonsurance_risk.storage import open_store
 
-DONE, ATTENTION, FAILED = range(3)
+DONE, ATTENTION, FAILED, _, LOCKED = range(5)
 RUN_ID_VARIABLE = "TONSURANCE_RISK_RUN_ID"
 """By which the scheduler tells the processes that it starts what to call themselves in the logs."""
 
@@ -173,6 +174,8 @@ def schedule(
     given = {"db": db, "source": source, "interval": interval, "vault": vault, "out": out}
     run_id = new_run_id()
     settings = settings_of(config, log_json=log_json, run_id=run_id, **given)
+    if settings.store.url == "memory://":
+        raise SettingsError("schedule needs a database: memory:// is gone with each process")
     first = None if since is None else _date(since, "--since")
     flags = [f"--{name}={value}" for name, value in {"config": config, **given}.items() if value is not None]
     flags += ["--log-json"] if log_json else []
@@ -206,7 +209,7 @@ def status(
     """Show when each job was done last and is due next; exit code 1 when the last report is too old."""
     settings = load_settings(config, environment=os.environ, overrides={"store.url": db})
     now = pd.Timestamp(SystemClock().now())
-    with open_store(settings.store.url) as store:
+    with opened(settings.store.url) as store:
         rows = store.load_jobs()
     longest = timedelta(hours=settings.schedule.max_success_age_hours)
     healths = job_health(rows, JOBS, now)
@@ -237,7 +240,7 @@ def _child(desk: Desk, flags: list[str], stop: threading.Event, run_id: str) -> 
 
     def run_child(job: Job[Desk], date: pd.Timestamp) -> None:
         if stop.is_set():
-            raise RiskError("the scheduler was stopped")
+            raise LockHeldError("the scheduler was stopped")  # what is left is left, not failed
         ended = supervised(
             ["run", job.name, f"--date={date.date()}", *flags],
             timeout=job.timeout * job.attempts,
@@ -247,9 +250,11 @@ def _child(desk: Desk, flags: list[str], stop: threading.Event, run_id: str) -> 
         if ended.stopped_for is not None:
             name = desk.ledger_name(job.name)
             running = [row for row in desk.store.load_jobs(name, date) if row.logical_date == date]
-            if any(row.status != "done" for row in running):
+            if any(row.status == "running" for row in running):
                 desk.store.end_job(name, date, status="failed", message=f"stopped: {ended.stopped_for}")
             raise RiskError(ended.stopped_for)
+        if ended.code == LOCKED:
+            raise LockHeldError("another run is at work on it")
         if ended.code not in (DONE, ATTENTION):
             raise RiskError(f"exit code {ended.code}")
 
@@ -265,11 +270,15 @@ def _serve_schedule(tick: Any, stop: threading.Event) -> None:
             "schedule needs APScheduler: pip install 'tonsurance-risk[schedule]'; schedule --once does not"
         ) from error
     scheduler = BlockingScheduler(
-        timezone=UTC, job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
+        timezone=UTC,
+        executors={"default": {"type": "threadpool", "max_workers": 1}},
+        job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
     )
     logging.getLogger("apscheduler").setLevel(logging.WARNING)
     # One at a time: a date that is due while another runs is found when that is done.
     scheduler.add_job(tick, "date", run_date=datetime.now(UTC), id="start")
+    # What failed, or was left to another run, is looked for every hour.
+    scheduler.add_job(tick, CronTrigger(minute=40, timezone=UTC), id="again")
     for job in JOBS:
         days = "*" if job.weekday is None else str(job.weekday)
         trigger = CronTrigger(day_of_week=days, hour=job.at.hour, minute=job.at.minute, timezone=UTC)

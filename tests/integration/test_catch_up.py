@@ -1,7 +1,7 @@
 """Simulated days of the scheduler: downtime, crashes, jumping clocks, two at once; every date is done once.
 
 The disturbed run must end with the tables of one that nothing disturbed. Crashes are exceptions that leave the store
-unusable, as the end of a process does; real processes are killed in `test_runs_killed.py`.
+unusable, as the end of a process does; real processes are killed in `e2e/test_schedule.py`.
 """
 
 from __future__ import annotations

@@ -238,19 +238,23 @@ def _settings_hash(desk: Desk, scenarios: Sequence[Scenario]) -> str:
 
 
 def _to_say(desk: Desk, date: pd.Timestamp, document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return what a report says of alerts: nothing where a later one has spoken.
+    """Return what a report says of alerts: nothing new where a later one has spoken.
 
     What an earlier run of the same date said, with another book for example, and does not fire any more, ends.
     """
+    said = [
+        one
+        for one in desk.store.load_alerts()
+        if (one.source, one.step, one.as_of) == (*desk.place.values(), date)
+    ]
     if desk.store.load_reports(date + INSTANT, last=1, **desk.place):
-        return []
+        # What waits in the outbox still waits.
+        return [{name: getattr(one, name) for name in ("key", "action", "severity", "message")} for one in said]
     still_open = {alert["key"] for alert in document["open_alerts"]}
     in_vain = [
         {"key": one.key, "action": "resolve", "severity": one.severity, "message": f"{one.key} does not fire"}
-        for one in desk.store.load_alerts()
-        if (one.source, one.step, one.as_of) == (*desk.place.values(), date)
-        and one.action == "trigger"
-        and one.key not in still_open
+        for one in said
+        if one.action == "trigger" and one.key not in still_open
     ]
     return [*document["alert_changes"], *in_vain]
 

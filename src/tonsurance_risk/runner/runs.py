@@ -96,7 +96,7 @@ def run_jobs(
     """
     now = desk.clock.now()
     for job in jobs:
-        if not forced and job.due_at(date) > now:
+        if job.due_at(date) > now:
             raise SettingsError(
                 f"{job.name} of {iso(date)} is due at {iso(job.due_at(date))}, it is {iso(pd.Timestamp(now))}; "
                 f"its prices are not final",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any, get_args
 
@@ -84,6 +84,26 @@ def _alert_text(change: object, name: str) -> str:
     if not isinstance(change, Mapping):
         raise ValueError(f"an alert of a report must be a mapping, found {change!r}")
     return storable(change.get(name), f"{name} of an alert")
+
+
+def outdated(
+    there: Iterable[StoredRow], delivered: Collection[tuple[str, str]], given: Iterable[Row]
+) -> set[tuple[str, str]]:
+    """Return the (key, action) of what leaves the outbox when a report says something else than it said before.
+
+    What nobody got and is not said any more; what is said with another severity; and of an alert that is said
+    again, both what is said and its opposite: whoever got them must get the last word.
+    """
+    severity = {(row["key"], row["action"]): row["severity"] for row in given}
+    before = {(row["key"], row["action"]): row["severity"] for row in there}
+    gone = {which for which in before if which not in severity and which not in delivered}
+    for (key, action), said in severity.items():
+        opposite = (key, "resolve" if action == "trigger" else "trigger")
+        if opposite in before and opposite not in severity:
+            gone |= {(key, action), opposite}
+        elif before.get((key, action), said) != said:
+            gone.add((key, action))
+    return gone & set(before)
 
 
 def alert_of(row: StoredRow) -> StoredAlert:

@@ -12,7 +12,7 @@ import attrs
 from tonsurance_risk.errors import LockHeldError, LockLostError
 from tonsurance_risk.ports import Clock, JobEnd, JobLock, JobStatus, StoredAlert
 from tonsurance_risk.storage.instants import interval, now
-from tonsurance_risk.storage.job_rows import ALERT_KEY, alert_of, begun_row, ended_row, job_key, job_of
+from tonsurance_risk.storage.job_rows import ALERT_KEY, alert_of, begun_row, ended_row, job_key, job_of, outdated
 from tonsurance_risk.storage.lifetime import OpenStore
 from tonsurance_risk.storage.memory_rows import Key, inside
 from tonsurance_risk.storage.records import Row, only_text, storable
@@ -105,11 +105,15 @@ class MemoryJobs(OpenStore):
         return len(new)
 
     def _put_alerts(self, report: Mapping[str, Any], given: Iterable[Row]) -> None:
-        """Put what a report says into the outbox; what was delivered stays, what it no longer says goes."""
+        """Put what a report says into the outbox; see `outdated` for what goes, other rows stay."""
         place = (report["source"], report["step"], report["as_of"])
-        for key in [key for key in self._alerts if key[:3] == place and key not in self._deliveries]:
-            del self._alerts[key]
-        for row in given:
+        there = [row for key, row in self._alerts.items() if key[:3] == place]
+        delivered = {(key[3], key[4]) for key in self._deliveries if key[:3] == place}
+        rows = list(given)
+        for which in outdated(there, delivered, rows):
+            del self._alerts[(*place, *which)]
+            self._deliveries.pop((*place, *which), None)
+        for row in rows:
             self._alerts.setdefault(tuple(row[name] for name in ALERT_KEY), row)
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, delete, insert, select
 
 from tonsurance_risk.ports import JobEnd, JobLock, JobStatus, StoredAlert
 from tonsurance_risk.storage.instants import now
-from tonsurance_risk.storage.job_rows import ALERT_KEY, alert_of, begun_row, ended_row, job_key, job_of
+from tonsurance_risk.storage.job_rows import ALERT_KEY, alert_of, begun_row, ended_row, job_key, job_of, outdated
 from tonsurance_risk.storage.records import Row, only_text, storable
 from tonsurance_risk.storage.schema import alert_deliveries, etl_job_status
 from tonsurance_risk.storage.schema import alerts as alert_table
@@ -102,16 +102,19 @@ class SqlJobs(SqlPart):
 
 
 def put_alerts(connection: Connection, report: Mapping[str, Any], given: Iterable[Row]) -> None:
-    """Put what a report says into the outbox; what was delivered stays, what it no longer says goes."""
-    columns = alert_table.c
+    """Put what a report says into the outbox; see `outdated` for what goes, other rows stay."""
     place = {name: report[name] for name in ("source", "step", "as_of")}
-    said = select(alert_deliveries).where(*(alert_deliveries.c[name] == columns[name] for name in ALERT_KEY))
-    connection.execute(delete(alert_table).where(*equal(alert_table, place), ~said.exists()))
-    there = {
-        tuple(row)
-        for row in connection.execute(select(columns.key, columns.action).where(*equal(alert_table, place)))
-    }
-    new = [row for row in given if (row["key"], row["action"]) not in there]
+    there = connection.execute(select(alert_table).where(*equal(alert_table, place))).mappings().all()
+    deliveries = connection.execute(select(alert_deliveries).where(*equal(alert_deliveries, place))).mappings()
+    delivered = {(row["key"], row["action"]) for row in deliveries}
+    rows = list(given)
+    gone = outdated(there, delivered, rows)
+    for key, action in gone:
+        which = place | {"key": key, "action": action}
+        connection.execute(delete(alert_deliveries).where(*equal(alert_deliveries, which)))
+        connection.execute(delete(alert_table).where(*equal(alert_table, which)))
+    kept = {(row["key"], row["action"]) for row in there} - gone
+    new = [row for row in rows if (row["key"], row["action"]) not in kept]
     if new:
         connection.execute(insert(alert_table), new)
 

@@ -173,6 +173,21 @@ class OutboxContract:
         gone = attrs.evolve(store.load_alerts()[0], key="b")
         assert store.mark_delivered([gone], sink="log") == 0
 
+    def test_the_last_word_reaches_everybody(self, store: Store) -> None:
+        """What got worse is said again, and what is said again after its opposite; what stays is not repeated."""
+
+        def said(*changes: dict[str, str]) -> list[tuple[str, str, str]]:
+            store.save_reports([report(*changes)], **KEY)
+            waiting = store.load_alerts(waiting_for="log")
+            store.mark_delivered(waiting, sink="log")
+            return [(one.key, one.action, one.severity) for one in waiting]
+
+        assert said(change("a"), change("b")) == [("a", "trigger", "high"), ("b", "trigger", "high")]
+        assert said(change("a"), change("b")) == []
+        assert said(change("a", severity="critical"), change("b")) == [("a", "trigger", "critical")]
+        assert said(change("a", "resolve")) == [("a", "resolve", "high")]
+        assert said(change("a")) == [("a", "trigger", "high")]
+
     def test_a_job_is_done_once_its_report_is_stored(self, store: Store, clock: SetClock) -> None:
         """Report, alerts and the end of the job: all of them or none."""
         reports = [report(change("a"), time=time) for time in (NOON, NOON + HOUR)]
