@@ -84,7 +84,8 @@ def _plain(value: object) -> object:
 def desk_of(
     settings: Settings, progress: Progress = lambda _what, _done, _total: None, *, output: bool = True
 ) -> Iterator[Desk]:
-    """Open the store and the source of settings."""
+    """Open the store and the source of settings; what alerts need must be there before anything is done."""
+    open_sinks(settings.alerts, os.environ)
     source = open_source(settings.source.spec, **settings.source.options)
     vault = sample_vault() if settings.vault is None else read_vault(settings.vault)
     with open_store(settings.store.url) as store:
