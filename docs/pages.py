@@ -38,7 +38,8 @@ What goes wrong in practice, and the tests that show what happens then. Behind e
 7. **Nothing invented.** Gaps stay gaps; what cannot be computed is no number.
 8. **Bounded.** Time, memory, retries and requests have limits.
 9. **Secret.** No key is in a log, error, report, recording or database.
-10. **The same answer.** The same data, version and seed give the same bits on one type of processor and library build.
+10. **The same answer.** The same data, version and seed give the same bits
+    on one type of processor and library build.
 
 """
 )
@@ -95,8 +96,8 @@ def faults_page() -> str:
     rows = [row for group in FAULTS.values() for row in group if row not in NOT_HERE]
     shown = sum(any(test.by_default for test in tests.get(row, [])) for row in rows)
     lines = [
-        f"{shown} of {len(rows)} rows that the library can meet have a test that runs by default; *slow* ones run in "
-        "`.ci/run --full`, or need a server with TimescaleDB.\n"
+        f"{shown} of {len(rows)} rows that the library can meet have a test that runs by default; *slow* ones run "
+        "in `.ci/run --full`, or need a server with TimescaleDB.\n"
     ]
     for group, words in FAULTS.items():
         lines.append(f"\n## {group}\n\n| | what goes wrong | tests |\n|---|---|---|\n")
