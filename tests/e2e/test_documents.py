@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import httpx
 import pytest
+
+import tonsurance_risk as tr
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data" / "prices"
@@ -118,6 +123,111 @@ def test_the_example_of_an_own_source(tmp_path):
     assert "['own'] 4 samples stored" in printed
     assert "answered by own" in printed
     assert "DAI fell to 0.9891 at 02:00 for 0 days 01:00:00" in printed
+
+
+def test_the_example_of_figures(tmp_path):
+    """Two pictures, and the deepest depeg of the simulated market first."""
+    printed = run_script([str(ROOT / "examples" / "detect_and_plot.py"), str(tmp_path)], tmp_path)
+
+    assert re.search(r"direction.*\n +USDC +below 2024-03-11 02:00:00\+00:00 1 days 16:00:00 +0\.08", printed)
+    for name in ("depegs.png", "usdc.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_example_of_a_price(tmp_path):
+    """The premium is between the expected payout and the coverage; a lower trigger costs less."""
+    printed = run_script([str(ROOT / "examples" / "price_a_policy.py")], tmp_path)
+    rows = re.findall(r"^(\w+) ([\d.]+) to [\d.]+ +([\d,]+) +([\d,]+) +([\d,]+) +[\d.]+%$", printed, re.MULTILINE)
+
+    assert ["USDC", "USDC", "PYUSD", "LUSD"] == [row[0] for row in rows]
+    for _, _, *amounts in rows:
+        expected, capital, premium = (float(amount.replace(",", "")) for amount in amounts)
+        assert expected < premium < capital <= 500_000.0
+        assert premium == pytest.approx(expected + 0.1 * (capital - expected), abs=1.0)
+    assert float(rows[1][4].replace(",", "")) < float(rows[0][4].replace(",", ""))
+
+
+def test_the_example_on_dask(tmp_path):
+    """Two worker processes give the bits of none."""
+    printed = run_script([str(ROOT / "examples" / "simulate_on_dask.py"), "300000"], tmp_path)
+
+    assert "VaR 99.9 of 300,000 simulations" in printed
+    assert "the same bits without a cluster: True" in printed
+
+
+def test_the_notebook(tmp_path):
+    """All cells as one script; more judgement, more value at risk."""
+    notebook = ROOT / "examples" / "analyst_notebook.py"
+    printed = run_script([str(notebook)], tmp_path)
+    shares = re.findall(r"^ +(\d\.\d\d) +([\d.]+) +([\d.]+) +([\d.]+)$", printed, re.MULTILINE)
+
+    assert notebook.read_text().count("# %%") >= 5
+    assert "(DAI, FRAX, USDC)" in printed
+    assert 7 == len(re.findall(r"^\d 202", printed, re.MULTILINE))
+    assert ["0.00", "0.25", "0.50", "0.75", "1.00"] == [share for share, *_ in shares]
+    values = [float(value) for _, value, _, _ in shares]
+    assert sorted(values) == values
+    assert all(float(low) <= float(value) <= float(high) for _, value, low, high in shares)
+
+
+@pytest.fixture
+def service(tmp_path):
+    """The example served by a process of its own; its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, str(ROOT / "examples" / "service.py"), str(port)]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60.0, trust_env=False) as client:
+                deadline = time.monotonic() + 60.0
+                while True:
+                    try:
+                        client.get("/assets")
+                        break
+                    except httpx.ConnectError:
+                        assert process.poll() is None, process.stderr.read()
+                        assert time.monotonic() < deadline, "the service did not start"
+                        time.sleep(0.1)
+                yield client
+        finally:
+            process.terminate()
+
+
+def test_the_example_of_a_service(service):
+    """Five endpoints over a real socket; the figures are those of the library, refusals are its words."""
+    policy = {"policy_id": "P1", "asset": "USDC", "coverage": 100.0, "trigger_price": 0.95, "floor_price": 0.75}
+    book = {"capital": 1000.0, "policies": [policy]}
+    vault = tr.Vault(1000.0, [tr.Policy(**policy)])
+
+    assert [asset.symbol for asset in tr.STABLECOINS] == [one["symbol"] for one in service.get("/assets").json()]
+
+    times = [f"2024-01-01T{hour:02d}:00:00Z" for hour in range(5)]
+    [event] = service.post(
+        "/depegs", json={"asset": "usdc", "times": times, "prices": [1.0, 0.97, 0.95, 0.96, 1.0]}
+    ).json()
+    assert ("USDC", 0.95, 3) == (event["asset"], event["min_price"], event["n_observations"])
+
+    losses = service.post("/stress", json={"book": book}).json()["losses"]
+    assert tr.stress_test(vault, tr.builtin_scenarios()).losses.to_dict() == pytest.approx(losses)
+
+    answer = service.post("/value-at-risk", json={"book": book, "n": 5000, "seed": 3, "level": 0.95}).json()
+    volatility = {asset.symbol: 0.002 for asset in tr.STABLECOINS} | {"BTC": 0.1}
+    sample = tr.simulate_losses(vault, tr.builtin_scenarios(), volatility=volatility, n=5000, seed=3)
+    assert sample.value_at_risk(0.95).value == answer["value_at_risk"]["value"]
+    assert sum(answer["contributions"].values()) == pytest.approx(answer["expected_shortfall"]["value"])
+
+    more = service.post("/marginal-risk", json={"book": book, "n": 5000, "policy": policy | {"policy_id": "P2"}})
+    measures = more.json()["measures"]["expected_loss"]
+    assert measures["after"] == pytest.approx(2.0 * measures["before"])
+
+    for body, words in (
+        ({"level": 95, "n": 1000}, "did you mean 0.95?"),
+        ({"book": {"capital": 1.0, "policies": [policy | {"asset": "USDX"}]}}, "USDX"),
+        ({"n": 10**9}, "less_than_equal"),
+    ):
+        refused = service.post("/value-at-risk", json=body)
+        assert (422, True) == (refused.status_code, words in refused.text), refused.text
 
 
 def test_every_example_is_tested():
