@@ -16,7 +16,7 @@ import tonsurance_risk as tr
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data" / "prices"
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>.+?) -->\n+)?```python\n(?P<code>.*?)```", re.DOTALL)
@@ -235,6 +235,22 @@ def test_every_example_is_tested():
     tested = Path(__file__).read_text()
 
     assert all(path.name in tested for path in (ROOT / "examples").glob("*.py"))
+
+
+def test_the_commands_of_the_site_are_those_of_the_readme():
+    """CI runs those of the README."""
+    commands = [line for line in (ROOT / "docs" / "index.md").read_text().splitlines() if line.startswith("    ")]
+
+    assert 2 == len(commands)
+    assert set(commands) <= set((ROOT / "README.md").read_text().splitlines())
+
+
+def test_the_citation_is_of_this_version():
+    """Or of the release that is being made."""
+    cited = re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)[1]
+
+    assert cited == tr.__version__.partition(".dev")[0]
+    assert f"## [{cited}]" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_links_between_documents_lead_somewhere():
