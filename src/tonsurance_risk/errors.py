@@ -1,6 +1,6 @@
 """The whole tree of errors.
 
-::
+In brackets the built-in error that each also is:
 
     RiskError
     ├── DataError

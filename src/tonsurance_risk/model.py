@@ -165,7 +165,7 @@ class FixedPeg:
 class AccruingPeg:
     """A peg to a value that accrues: the reference follows the price, but only so fast.
 
-    With s the previous sample, dt = (t - s) / 365 days and the reference ref_s::
+    With s the previous sample, dt = (t - s) / 365 days and the reference ref_s:
 
         ref_t = min(max(price_t, ref_s (1 - fall)^dt), ref_s (1 + rise)^dt)
 

@@ -1,6 +1,6 @@
 """For those who write a store or a source: the tests that each passes. They need pytest and hypothesis.
 
-A file of tests with this in it runs them all::
+A file of tests with this in it runs them all:
 
     class TestMyStore(StoreContract):
         @pytest.fixture
