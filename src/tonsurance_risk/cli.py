@@ -11,7 +11,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -34,7 +33,7 @@ from tonsurance_risk.core.simulation import MOST_SIMULATIONS
 from tonsurance_risk.core.windows import LONGEST_WINDOW
 from tonsurance_risk.errors import LockHeldError, RiskError, SettingsError, UnknownAssetError
 from tonsurance_risk.model import MOST_SEED
-from tonsurance_risk.ports import Clock, PriceSource, SystemClock
+from tonsurance_risk.ports import SystemClock
 from tonsurance_risk.reporting.correlations import print_correlations, save_correlations
 from tonsurance_risk.reporting.events import print_events, save_events
 from tonsurance_risk.reporting.files import json_text, table_path
@@ -46,8 +45,10 @@ from tonsurance_risk.runner.backfill import (
     plan_backfill,
     run_backfill,
 )
+from tonsurance_risk.runner.catch_up import check_clock
 from tonsurance_risk.runner.daily import RunResult, describe, run_daily
 from tonsurance_risk.runner.dependence import correlate_prices
+from tonsurance_risk.runner.desk import Desk
 from tonsurance_risk.runner.detection import (
     DetectionRule,
     GatheredPrices,
@@ -56,7 +57,8 @@ from tonsurance_risk.runner.detection import (
     prices_from_source,
     prices_from_store,
 )
-from tonsurance_risk.sources import SampleSource, open_source, source_names
+from tonsurance_risk.sources import SampleSource, open_source
+from tonsurance_risk.sources.registry import stored_name
 from tonsurance_risk.storage import open_store
 from tonsurance_risk.version import __version__
 
@@ -152,19 +154,19 @@ def daily(
         def progress(what: str, done: int, total: int) -> None:
             bar.update(task, description=what, completed=done, total=total)
 
-        with cli_runs.desk_of(settings, progress) as desk:
+        with cli_runs.desk_of(settings, progress) as (desk, sinks):
             result = run_daily(
                 desk.store,
                 desk.source,
                 desk.vault,
-                as_of=_as_of(as_of, desk.source, desk.clock),
+                as_of=_as_of(as_of, desk),
                 step=desk.step,
                 out=desk.out,
                 seed=desk.seed,
                 n=desk.n,
                 progress=progress,
             )
-            cli_runs.after_run(settings, desk.store)
+            cli_runs.after_run(settings, desk.store, sinks)
     _show(result, as_json=as_json)
     return ATTENTION if result.needs_attention else DONE
 
@@ -329,16 +331,6 @@ def _days(given: str) -> list[int]:
     return list(dict.fromkeys(int(days) for days in found[0].split(",")))
 
 
-def _stored_name(source: str) -> str:
-    """Return the name under which a source's prices are stored; a name that is no source is one already."""
-    if source.startswith("coingecko:"):
-        return "coingecko"
-    if source.partition(":")[0] in source_names():
-        with suppress(SettingsError):
-            return open_source(source).name
-    return source
-
-
 def _gathered(
     place: str | None, source: str | None, db: str | None, interval: Interval | None, assets: list[str] | None
 ) -> GatheredPrices:
@@ -353,7 +345,7 @@ def _gathered(
             # Opening it would make an empty one.
             raise SettingsError(f"--db: there is no database {str(file)!r}", observed=str(file))
         with open_store(db) as store:
-            return prices_from_store(store, step, _stored_name(source), assets)
+            return prices_from_store(store, step, stored_name(source), assets)
     if place is not None and source is not None:
         raise SettingsError(f"give SOURCE or --source, found both {place!r} and {source!r}", observed=source)
     name = place or source or "sample"
@@ -379,12 +371,20 @@ def _duration(given: str, option: str) -> timedelta:
     return timedelta(**{unit: float(found[1])})
 
 
-def _as_of(given: str | None, source: PriceSource, clock: Clock) -> datetime:
-    if given is None:
-        if isinstance(source, SampleSource):
-            return source.last
-        return datetime.combine(clock.now().astimezone(UTC).date(), time(), UTC)
-    return _instant(given)
+def _as_of(given: str | None, desk: Desk) -> datetime:
+    now = desk.clock.now().astimezone(UTC)
+    if given is not None:
+        instant = _instant(given)
+        if instant > now:
+            raise SettingsError(
+                f"--as-of {given} has not come yet, it is {now:%Y-%m-%dT%H:%MZ}: its prices are not there",
+                observed=given,
+            )
+        return instant
+    if isinstance(desk.source, SampleSource):
+        return desk.source.last
+    check_clock(desk)
+    return datetime.combine(now.date(), time(), UTC)
 
 
 def _instant(given: str, option: str = "--as-of") -> datetime:

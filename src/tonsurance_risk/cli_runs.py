@@ -7,8 +7,9 @@ import os
 import signal
 import sys
 import threading
+import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,23 +22,26 @@ from tonsurance_risk.cli_db import opened
 from tonsurance_risk.errors import LockHeldError, RiskError, SettingsError
 from tonsurance_risk.inputs import read_vault, sample_vault
 from tonsurance_risk.logs import configure_logging
-from tonsurance_risk.ports import Store, SystemClock
+from tonsurance_risk.ports import AlertSink, Store, SystemClock
 from tonsurance_risk.reporting.files import json_text, writable_folder
 from tonsurance_risk.reporting.sinks import open_sinks
 from tonsurance_risk.reporting.terminal import print_table
-from tonsurance_risk.runner.catch_up import CHAINS, JOBS, CatchUp, catch_up, chain_of
+from tonsurance_risk.runner.catch_up import CHAINS, JOBS, CatchUp, catch_up, chain_of, check_clock
 from tonsurance_risk.runner.delivery import deliver_alerts
 from tonsurance_risk.runner.desk import Desk, Progress
 from tonsurance_risk.runner.jobs import Job, next_due
-from tonsurance_risk.runner.runs import JobRun, run_jobs
+from tonsurance_risk.runner.runs import JobRun, end_dead_run, run_jobs
 from tonsurance_risk.runner.status import JobHealth, job_health
 from tonsurance_risk.runner.supervision import supervised
 from tonsurance_risk.settings import Settings
 from tonsurance_risk.settings_reading import known_secrets, load_settings
 from tonsurance_risk.sources import open_source
+from tonsurance_risk.sources.registry import stored_name
 from tonsurance_risk.storage import open_store
 
 DONE, ATTENTION, FAILED, _, LOCKED = range(5)
+LONGEST_DELIVERY = timedelta(minutes=1)
+"""Of all messages after a run; what has not arrived by then is sent after the next one."""
 RUN_ID_VARIABLE = "TONSURANCE_RISK_RUN_ID"
 """By which the scheduler tells the processes that it starts what to call themselves in the logs."""
 
@@ -50,7 +54,8 @@ Out = Annotated[Path | None, typer.Option(help="Folder for reports; of the setti
 LogJson = Annotated[bool, typer.Option("--log-json", help="Log JSON lines.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
 Since = Annotated[
-    str | None, typer.Option(help="Date before which nothing is missing; the first in the ledger when not given.")
+    str | None,
+    typer.Option(help="Date before which nothing is missing; of the settings, or the first in the ledger."),
 ]
 
 
@@ -83,13 +88,13 @@ def _plain(value: object) -> object:
 @contextmanager
 def desk_of(
     settings: Settings, progress: Progress = lambda _what, _done, _total: None, *, output: bool = True
-) -> Iterator[Desk]:
-    """Open the store and the source of settings; what alerts need must be there before anything is done."""
-    open_sinks(settings.alerts, os.environ)
+) -> Iterator[tuple[Desk, list[AlertSink]]]:
+    """Open the sinks, the store and the source of settings; what alerts need must be there before any work."""
+    sinks = open_sinks(settings.alerts, os.environ)
     source = open_source(settings.source.spec, **settings.source.options)
     vault = sample_vault() if settings.vault is None else read_vault(settings.vault)
     with open_store(settings.store.url) as store:
-        yield Desk(
+        desk = Desk(
             store=store,
             source=source,
             vault=vault,
@@ -100,16 +105,24 @@ def desk_of(
             n=settings.n,
             progress=progress,
         )
+        yield desk, sinks
 
 
-def after_run(settings: Settings, store: Store) -> None:
-    """Send what waits in the outbox, and write the figures for monitors."""
-    deliver_alerts(store, open_sinks(settings.alerts, os.environ))
+def after_run(
+    settings: Settings, store: Store, sinks: Sequence[AlertSink], *, stop: threading.Event | None = None
+) -> None:
+    """Send what waits in the outbox, for a minute at most, and write the figures for monitors."""
+    ends_at = time.monotonic() + LONGEST_DELIVERY.total_seconds()
+
+    def is_over() -> bool:
+        return (stop is not None and stop.is_set()) or time.monotonic() > ends_at
+
+    deliver_alerts(store, sinks, is_over=is_over)
     if settings.metrics.text_file is not None:
         from tonsurance_risk.runner.metrics import save_metrics
 
-        sinks = [sink.name for sink in settings.alerts.sinks]
-        save_metrics(store, settings.metrics.text_file, now=SystemClock().now(), sinks=sinks)
+        names = [sink.name for sink in sinks]
+        save_metrics(store, settings.metrics.text_file, now=SystemClock().now(), sinks=names)
 
 
 def weekly(
@@ -126,10 +139,10 @@ def weekly(
     """Fill the gaps of two years, archive what is older, and check the store."""
     settings = settings_of(config, log_json=log_json, db=db, source=source, interval=interval, vault=vault)
     last = CHAINS["weekly"][-1]
-    with desk_of(settings, output=False) as desk:
-        wanted = _date(date, "--date") if date is not None else _last_due(last)
+    with desk_of(settings, output=False) as (desk, sinks):
+        wanted = _date(date, "--date") if date is not None else _last_due(last, desk)
         runs = run_jobs(desk, CHAINS["weekly"], wanted, chain="weekly", forced=force)
-        after_run(settings, desk.store)
+        after_run(settings, desk.store, sinks)
     return _show_runs(runs, as_json=as_json)
 
 
@@ -151,10 +164,10 @@ def run(
     settings = settings_of(
         config, log_json=log_json, db=db, source=source, interval=interval, vault=vault, out=out
     )
-    with desk_of(settings) as desk:
-        day = _date(date, "--date") if date is not None else _last_due(wanted)
+    with desk_of(settings) as (desk, sinks):
+        day = _date(date, "--date") if date is not None else _last_due(wanted, desk)
         runs = run_jobs(desk, [wanted], day, chain=chain_of(wanted), forced=force)
-        after_run(settings, desk.store)
+        after_run(settings, desk.store, sinks)
     return _show_runs(runs, as_json=as_json)
 
 
@@ -177,17 +190,18 @@ def schedule(
     settings = settings_of(config, log_json=log_json, run_id=run_id, **given)
     if settings.store.url == "memory://":
         raise SettingsError("schedule needs a database: memory:// is gone with each process")
-    first = None if since is None else _date(since, "--since")
+    start = str(settings.schedule.since or "") if since is None else since
+    first = _date(start, "--since") if start else None
     flags = [f"--{name}={value}" for name, value in {"config": config, **given}.items() if value is not None]
     flags += ["--log-json"] if log_json else []
     stop = threading.Event()
 
     def tick() -> CatchUp:
-        with desk_of(settings) as desk:
+        with desk_of(settings) as (desk, sinks):
             found = catch_up(
                 desk, since=first, call_budget=settings.schedule.call_budget, run=_child(desk, flags, stop, run_id)
             )
-            after_run(settings, desk.store)
+            after_run(settings, desk.store, sinks, stop=stop)
         return found
 
     if once:
@@ -195,8 +209,10 @@ def schedule(
             found = tick()
         for (name, day), error in found.failed.items():
             typer.echo(f"{name} of {day.date()}: {error}", err=True)
+        for name, day in found.attention:
+            typer.echo(f"{name} of {day.date()} needs attention", err=True)
         typer.echo(f"{len(found.done)} done, {len(found.failed)} failed, {len(found.left)} left")
-        return FAILED if found.failed else ATTENTION if found.left else DONE
+        return FAILED if found.failed else ATTENTION if found.left or found.attention else DONE
     _serve_schedule(tick, stop)
     return DONE
 
@@ -204,18 +220,24 @@ def schedule(
 def status(
     config: Config = None,
     db: Db = None,
+    source: Source = None,
+    interval: StepOption = None,
     history: Annotated[int, typer.Option(min=0, help="Show the last runs as well.")] = 0,
     as_json: AsJson = False,
 ) -> int:
-    """Show when each job was done last and is due next; exit code 1 when the last report is too old."""
-    settings = load_settings(config, environment=os.environ, overrides={"store.url": db})
+    """Show the last date of each job and when it is due next; exit code 1 when the newest report is too old."""
+    given = {"store.url": db, "source.spec": source, "interval": interval}
+    settings = load_settings(config, environment=os.environ, overrides=given)
+    place = stored_name(settings.source.spec), settings.interval
     now = pd.Timestamp(SystemClock().now())
     with opened(settings.store.url) as store:
         rows = store.load_jobs()
     longest = timedelta(hours=settings.schedule.max_success_age_hours)
     healths = job_health(rows, JOBS, now)
-    reports = [one.age for one in healths if one.job == CHAINS["daily"][-1].name and one.age is not None]
-    too_old = not reports or min(reports) > longest
+    report = next(
+        (one for one in healths if (one.job, one.source, one.step) == (CHAINS["daily"][-1].name, *place)), None
+    )
+    too_old = report is None or report.age is None or report.age > longest
     shown = rows[len(rows) - min(history, len(rows)) :]
     if as_json:
         due = {name: time.isoformat() for name, time in next_due(JOBS, now).items()}
@@ -232,14 +254,16 @@ def status(
         if shown:
             print_table(pd.DataFrame([_row(row) for row in shown]).drop(columns="details"), "Last runs")
         if too_old:
-            typer.echo(f"no report was made in the last {longest}", err=True)
+            typer.echo(
+                f"no report of the source {place[0]} at the step {place[1]} is of the last {longest}", err=True
+            )
     return ATTENTION if too_old else DONE
 
 
 def _child(desk: Desk, flags: list[str], stop: threading.Event, run_id: str) -> Any:
     """Return what runs a job and date in a process of its own, and sees to it that the ledger knows its end."""
 
-    def run_child(job: Job[Desk], date: pd.Timestamp) -> None:
+    def run_child(job: Job[Desk], date: pd.Timestamp) -> bool:
         if stop.is_set():
             raise LockHeldError("the scheduler was stopped")  # what is left is left, not failed
         ended = supervised(
@@ -249,15 +273,14 @@ def _child(desk: Desk, flags: list[str], stop: threading.Event, run_id: str) -> 
             environment={**os.environ, RUN_ID_VARIABLE: run_id},
         )
         if ended.stopped_for is not None:
-            name = desk.ledger_name(job.name)
-            running = [row for row in desk.store.load_jobs(name, date) if row.logical_date == date]
-            if any(row.status == "running" for row in running):
-                desk.store.end_job(name, date, status="failed", message=f"stopped: {ended.stopped_for}")
+            message = f"stopped: {ended.stopped_for}"
+            end_dead_run(desk, job, date, chain=chain_of(job), status="failed", message=message)
             raise RiskError(ended.stopped_for)
         if ended.code == LOCKED:
             raise LockHeldError("another run is at work on it")
         if ended.code not in (DONE, ATTENTION):
             raise RiskError(f"exit code {ended.code}")
+        return ended.code == ATTENTION
 
     return run_child
 
@@ -319,8 +342,10 @@ def _date(given: str, option: str) -> pd.Timestamp:
         ) from error
 
 
-def _last_due(job: Job[Desk]) -> pd.Timestamp:
-    now = pd.Timestamp(SystemClock().now())
+def _last_due(job: Job[Desk], desk: Desk) -> pd.Timestamp:
+    """Return the newest date that is due by a clock that can be believed."""
+    check_clock(desk)
+    now = pd.Timestamp(desk.clock.now())
     return job.dates(now - timedelta(days=8), now)[-1]
 
 

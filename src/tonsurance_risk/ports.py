@@ -9,6 +9,7 @@ wrong argument) come out.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
@@ -47,6 +48,15 @@ class WriteResult:
     changed: int
     unchanged: int
     rejected: int = 0
+
+    def __add__(self, other: WriteResult) -> WriteResult:
+        """Return both together."""
+        return WriteResult(
+            self.new + other.new,
+            self.changed + other.changed,
+            self.unchanged + other.unchanged,
+            self.rejected + other.rejected,
+        )
 
 
 @attrs.frozen(kw_only=True)
@@ -274,6 +284,78 @@ class PriceSource(Protocol):
         SourceUnavailableError
             If the source did not answer.
         """
+
+
+@attrs.frozen(kw_only=True)
+class SourceUsage:
+    """What a source asked of its hosts.
+
+    Parameters
+    ----------
+    requests : dict of int by status class
+        Attempts that were answered ``2xx``, ``3xx``, ``4xx``, ``5xx``, or not at all: ``none``.
+    credits : int
+        What they cost.
+    retry_wait_seconds : float
+        Waited before attempts that were repetitions.
+    circuit_open : bool
+        Whether a host is left alone now.
+
+    Examples
+    --------
+    >>> one = SourceUsage(requests={"2xx": 3}, credits=3, retry_wait_seconds=0.0, circuit_open=False)
+    >>> (one + SourceUsage(requests={"2xx": 1, "none": 2}, credits=3, circuit_open=True)).requests
+    {'2xx': 4, 'none': 2}
+    """
+
+    requests: dict[str, int] = attrs.field(factory=dict)
+    credits: int = 0
+    retry_wait_seconds: float = 0.0
+    circuit_open: bool = False
+
+    def __add__(self, other: SourceUsage) -> SourceUsage:
+        """Return the sum of both."""
+        return SourceUsage(
+            requests=dict(Counter(self.requests) + Counter(other.requests)),
+            credits=self.credits + other.credits,
+            retry_wait_seconds=self.retry_wait_seconds + other.retry_wait_seconds,
+            circuit_open=self.circuit_open or other.circuit_open,
+        )
+
+    def __sub__(self, earlier: SourceUsage) -> SourceUsage:
+        """Return what came after an earlier look at the same source."""
+        return SourceUsage(
+            requests=dict(Counter(self.requests) - Counter(earlier.requests)),
+            credits=self.credits - earlier.credits,
+            retry_wait_seconds=self.retry_wait_seconds - earlier.retry_wait_seconds,
+            circuit_open=self.circuit_open,
+        )
+
+
+@runtime_checkable
+class UsageSource(Protocol):
+    """A source that counts what it asks of its hosts."""
+
+    @property
+    def usage(self) -> SourceUsage:
+        """Since it was opened."""
+
+
+def usage_of(source: object) -> SourceUsage:
+    """Return what a source counted, nothing where it does not count."""
+    return source.usage if isinstance(source, UsageSource) else SourceUsage()
+
+
+@runtime_checkable
+class CreditedSource(Protocol):
+    """A source whose calls a host counts by the month."""
+
+    @property
+    def monthly_credits(self) -> int | None:
+        """How many there are; None: there is no limit."""
+
+    def limit_credits(self, *, used: int, reserve: int) -> None:
+        """Make no call that would leave less than `reserve` of the month's credits, of which `used` are gone."""
 
 
 @runtime_checkable

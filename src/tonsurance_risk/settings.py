@@ -6,6 +6,7 @@ What both set counts in this order: the file, the environment, the command line;
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -75,11 +76,14 @@ class ScheduleSettings:
     call_budget : int, optional
         Calls of the source in one go; dates that would need more wait for the next.
     max_success_age_hours : float
-        The last report, and the newest price, are too old beyond it.
+        The date of the newest report, and the newest price, are too old beyond it.
+    since : date, optional
+        Before it no date is missing, UTC; the first date in the ledger when not given.
     """
 
     call_budget: int | None = attrs.field(default=None, validator=attrs.validators.optional(ge(0)))
     max_success_age_hours: float = attrs.field(default=36.0, validator=[ge(1.0), le(8_760.0)])
+    since: date | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -7,6 +7,7 @@ import math
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from urllib.parse import unquote
@@ -132,7 +133,7 @@ def settings_document(settings: Settings, environment: Mapping[str, str]) -> dic
 
 
 def _as_text(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else value
+    return str(value) if isinstance(value, (Path, date)) else value
 
 
 def _toml(file: Path, secrets: tuple[str, ...]) -> dict[str, Any]:
@@ -253,6 +254,7 @@ def _converter() -> cattrs.Converter:
     checked(bool, "true or false", lambda value: isinstance(value, bool))
     checked(int, "a whole number such as 1000", _is_int)
     checked(float, "a number such as 36.5", lambda value: _is_int(value) or _is_finite(value))
+    checked(date, "a date such as 2026-01-31, without quotes", lambda value: type(value) is date)
     checked(Path, "a path", lambda value: isinstance(value, str) and value != "" and "\0" not in value)
     converter.register_structure_hook_func(lambda wanted: wanted == Option, _option)
     converter.register_structure_hook_func(lambda wanted: _origin(wanted) is Literal, _choice)

@@ -218,9 +218,9 @@ class TestExitCodes:
         half_written(tmp_path)
         (tmp_path / "DAI_1d.csv").unlink()
 
-        done = failing("--source", "csv:.", "--interval", "1d", "--as-of", "2034-01-29", expect=2)
+        done = failing("--source", "csv:.", "--interval", "1d", "--as-of", "2026-01-29", expect=2)
 
-        assert "InsufficientDataError: no prices at or before 2034-01-29" in done.err
+        assert "InsufficientDataError: no prices at or before 2026-01-29" in done.err
 
     @pytest.mark.parametrize(
         ("arguments", "message"),

@@ -15,6 +15,9 @@ from pathlib import Path
 import pytest
 
 TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+NEWEST_DUE = (datetime.now(UTC) - timedelta(hours=2, minutes=20)).replace(
+    hour=0, minute=0, second=0, microsecond=0
+)
 CANARY = "canary-6f1e"
 
 
@@ -104,6 +107,61 @@ def test_once_does_what_is_due_and_status_tells(desk):
     assert run(desk, "status")[1].count("risk_report") >= 1
 
 
+def test_once_says_what_somebody_should_look_at(desk):
+    """A file that cannot be read: exit code 1 of the timer as well, and of the next start 0: the date is done."""
+    (desk / "prices" / "DAI_1d.csv").write_text("timestamp,price\n2024-01-01T00:00:00Z,abc\n")
+    since = f"--since={NEWEST_DUE.date()}"
+    code, output, errors = run(desk, "schedule", "--once", since)
+
+    assert (code, "0 failed, 0 left" in output) == (1, True), errors
+    assert f"risk_report of {NEWEST_DUE.date()} needs attention" in errors
+    assert run(desk, "schedule", "--once", since)[0] == 0
+
+
+def test_status_looks_at_the_source_of_the_settings(desk):
+    """A report of another source, or of long ago though made now, is no success."""
+    old = (TODAY - timedelta(days=9)).date()
+    assert run(desk, "daily", f"--as-of={old}")[0] == 0
+    code, _, errors = run(desk, "status")
+    assert (code, "of the last" in errors) == (1, True)
+    assert run(desk, "daily")[0] == 0
+    assert run(desk, "status")[0] == 0
+    assert run(desk, "status", "--source=kraken")[0] == 1
+    assert run(desk, "status", "--interval=1h")[0] == 1
+
+
+@pytest.mark.fault("F098")
+def test_dates_to_come_are_refused(desk):
+    """By name, and by a clock that is far ahead of the ledger."""
+    code, _, errors = run(desk, "daily", f"--as-of={(TODAY + timedelta(days=1)).date()}")
+    assert (code, "has not come yet" in errors) == (3, True)
+    assert not (desk / "tonsurance_risk.db").exists() or not rows(desk)
+    assert run(desk, "daily")[0] == 0
+    with sqlite3.connect(desk / "tonsurance_risk.db") as connection:
+        year = 366 * 86_400_000_000
+        connection.execute(
+            f"UPDATE etl_job_status SET started_at = started_at - {year}, ended_at = ended_at - {year}"
+        )
+    connection.close()
+    for command in (["daily"], ["weekly"], ["run", "risk_report"]):
+        code, _, errors = run(desk, *command)
+        assert (code, "the clock says" in errors) == (2, True), command
+    assert run(desk, "daily", f"--as-of={TODAY.date()}")[0] == 0
+
+
+def test_since_of_the_settings(desk):
+    """Counts where the command line gives none; a text is no date."""
+    settings = desk / "tonsurance_risk.toml"
+    whole = settings.read_text()
+    settings.write_text(whole + f"[schedule]\nsince = {(TODAY - timedelta(days=1)).date()}\n")
+    run(desk, "schedule", "--once")
+    dates = {date for job, date in rows(desk) if job == "risk_report"}
+    assert dates >= {(TODAY - timedelta(days=1)).date().isoformat()}
+    settings.write_text(whole + '[schedule]\nsince = "2026-01-01"\n')
+    code, _, errors = run(desk, "schedule", "--once")
+    assert (code, "schedule.since: must be a date such as 2026-01-31" in errors) == (3, True)
+
+
 def test_one_job_at_a_time(desk):
     """A report waits for what it needs; a second start is a no-op; force is written down; nonsense is refused."""
     date = f"--date={(TODAY - timedelta(days=1)).date()}"
@@ -179,6 +237,30 @@ def _rows_or_none(desk: Path) -> dict:
         return rows(desk)
     except sqlite3.Error:
         return {}
+
+
+@pytest.mark.fault("F093")
+def test_two_daemons_on_one_database(desk):
+    """Each date is done once, by either; both end when they are told to."""
+    first = (NEWEST_DUE - timedelta(days=1)).date()
+    daemons = [started(desk, "schedule", f"--since={first}") for _ in range(2)]
+    try:
+        _wait_for(lambda: any(
+            job == "risk_report" and date == NEWEST_DUE.date().isoformat() and row[0] == "done"
+            for (job, date), row in _rows_or_none(desk).items()
+        ), 120.0)  # fmt: skip
+    finally:
+        ended = []
+        for daemon in daemons:
+            daemon.send_signal(signal.SIGTERM)
+        for daemon in daemons:
+            _, errors = daemon.communicate(timeout=30)
+            ended.append((daemon.returncode, errors))
+
+    assert [code for code, _ in ended] == [0, 0], ended
+    found = {key: row for key, row in rows(desk).items() if key[0] == "risk_report"}
+    assert {date for _, date in found} == {first.isoformat(), NEWEST_DUE.date().isoformat()}
+    assert {(status, attempts) for status, attempts, _ in found.values()} == {("done", 1)}
 
 
 @pytest.mark.fault("F093")

@@ -196,8 +196,8 @@ def test_one_bad_asset_stops_no_other():
             unknown=frozenset({IDS["mkUSD"]}),
             failing=frozenset({IDS["GHO"]}),
         )
-    assert {"mkUSD", "GHO"} == set(result.failed)
-    assert "UnknownAssetError" in result.failed["mkUSD"]
+    assert ("mkUSD",) == result.not_carried
+    assert ["GHO"] == list(result.failed)
     assert "HTTP 500" in result.failed["GHO"]
     assert 13 == len(result.fetched)
     assert result.needs_attention
@@ -231,16 +231,37 @@ def test_a_key_that_is_refused_stops_all():
 
 @pytest.mark.fault("F029")
 def test_credits_that_are_used_up():
-    """What was paid for is stored; the rest is done next month."""
-    limits = HostLimits(calls_per_minute=240, burst=10, monthly_credits=50)
+    """What was paid for is stored; the rest is done next month: 450 are kept for the daily job in June."""
+    limits = HostLimits(calls_per_minute=240, burst=10, monthly_credits=500)
     serving, world = market(tier="pro", key=KEY, calls_per_minute=250)
     with serving as (server, _host), source_of(server, world, "pro", limits=limits) as source:
         with tr.open_store("memory://") as store:
             result = run_backfill(store, source, start=TWO_YEARS, clock=world)
             assert 50 == len(server.seen) == result.calls
-            assert any("50 of 50 credits" in message for message in result.failed.values())
+            assert any("50 of 500 credits" in message for message in result.failed.values())
             rest = plan_backfill(store, source, start=TWO_YEARS, end=END)
         assert 135 - 49 == rest.calls - 1
+
+
+@pytest.mark.fault("F029")
+def test_a_backfill_keeps_credits_for_the_daily_job():
+    """What earlier runs used counts, and a call a day and asset is left: 15 of each of the 30 days of June."""
+    limits = HostLimits(calls_per_minute=240, burst=10, monthly_credits=540)
+    serving, world = market(FastWorld(20.0), tier="pro", key=KEY, calls_per_minute=250)
+    job = ("depeg_backfill coingecko 1h", NOW)
+    with (
+        serving as (server, _host),
+        source_of(server, world, "pro", limits=limits, timeout=20.0, deadline=3000.0) as source,
+        tr.open_store("memory://", clock=world) as store,
+    ):
+        store.begin_job(*job)
+        store.end_job(*job, details={"source_usage": {"credits": 40}})
+        result = run_backfill(store, source, start=TWO_YEARS, clock=world)
+        [row] = [row for row in store.load_jobs() if row.job == "backfill coingecko 1h"]
+
+    assert 540 - 40 - 15 * 30 == len(server.seen) == result.calls
+    assert row.details["source_usage"]["credits"] == result.calls
+    assert any("are kept for the daily job" in message for message in result.failed.values())
 
 
 @pytest.mark.fault("F093")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import shutil
 import threading
 import time as machine_time
 from datetime import datetime, timedelta
@@ -24,7 +25,7 @@ from tonsurance_risk.ports import AlertMessage
 from tonsurance_risk.runner.catch_up import JOBS, catch_up
 from tonsurance_risk.runner.delivery import deliver_alerts
 from tonsurance_risk.runner.desk import Desk
-from tonsurance_risk.runner.runs import run_jobs
+from tonsurance_risk.runner.runs import end_dead_run, run_jobs
 from tonsurance_risk.storage import SqlStore, open_database
 
 FIRST = pd.Timestamp("2024-01-15", tz="UTC")
@@ -347,6 +348,54 @@ def test_a_clock_that_is_a_year_ahead_is_not_believed(tmp_path, folder):
         assert len(store.load_jobs()) == before
 
 
+def test_one_old_run_does_not_make_every_date_due(tmp_path, folder):
+    """A date of a year ago was done by hand: the scheduler asks since when dates are wanted."""
+    url, now = f"sqlite:///{tmp_path / 'risk.db'}", FIRST + timedelta(days=365, hours=5)
+    clock = SetTo(now)
+    with SqlStore(open_database(url), clock) as store:
+        desk = desk_of(store, folder, clock)
+        run_jobs(desk, JOBS[:3], FIRST, chain="daily")
+        with pytest.raises(SettingsError, match="from 2024-01-16 on are not done; say since when"):
+            catch_up(desk)
+        found = catch_up(desk, since=now - DAY)
+        again = catch_up(desk, since=now - DAY)
+
+    assert {date for _, date in found.done} == {
+        pd.Timestamp(day, tz="UTC") for day in ("2025-01-13", "2025-01-14")
+    }
+    assert (again.done, again.failed, again.left) == ((), {}, ())
+
+
+def test_what_somebody_should_look_at(tmp_path, folder):
+    """An asset that is there and cannot be read: everything is done, and two jobs say so."""
+    broken = tmp_path / "prices"
+    shutil.copytree(folder, broken)
+    (broken / "DAI_1d.csv").write_text("timestamp,price\n2024-01-01T00:00:00Z,abc\n")
+    found = tick(f"sqlite:///{tmp_path / 'risk.db'}", broken, FIRST + timedelta(hours=5), Receiver())
+
+    assert [name for name, _ in found.done] == ["depeg_backfill", "correlation_update", "risk_report"]
+    assert [name for name, _ in found.attention] == ["depeg_backfill", "risk_report"]
+
+
+def test_the_end_of_a_dead_run_is_written_under_its_lock(tmp_path, folder):
+    """While somebody holds it the run may be alive; one that ended keeps its end."""
+    clock, job = SetTo(FIRST + timedelta(hours=5)), JOBS[0]
+    end = {"chain": "daily", "status": "failed", "message": "stopped"}
+    with SqlStore(open_database(f"sqlite:///{tmp_path / 'risk.db'}"), clock) as store:
+        desk = desk_of(store, folder, clock)
+        name = desk.ledger_name(job.name)
+        store.begin_job(name, FIRST)
+        with store.lock(desk.ledger_name("daily"), FIRST):
+            assert not end_dead_run(desk, job, FIRST, **end)
+            assert [row.status for row in store.load_jobs(name)] == ["running"]
+        assert end_dead_run(desk, job, FIRST, **end)
+        assert [row.status for row in store.load_jobs(name)] == ["failed"]
+        store.begin_job(name, FIRST)
+        store.end_job(name, FIRST)
+        assert not end_dead_run(desk, job, FIRST, **end)
+        assert [row.status for row in store.load_jobs(name)] == ["done"]
+
+
 class Metered(tr.sources.CsvSource):
     """Counts its calls, as far as a plan needs it."""
 
@@ -411,6 +460,21 @@ def test_each_sink_gets_each_alert_whatever_others_do(tmp_path, folder, caplog):
     assert [one["away"] for one in counts] == [0, 0, len(expected), 0]
     assert "payload.severity is wrong" in caplog.text
     assert len({(message.key, message.action) for message in well.got}) == len(well.got)
+
+
+def test_a_stop_ends_the_delivery(tmp_path, folder):
+    """What was not sent yet waits for the next time."""
+    first, second = Receiver(), Unreliable("second")
+    with SqlStore(open_database(f"sqlite:///{tmp_path / 'risk.db'}")) as store:
+        catch_up(desk_of(store, folder, SetTo(FIRST + timedelta(hours=5))), since=FIRST)
+        stopped = deliver_alerts(store, [first, second], is_over=lambda: len(first.got) == 1)
+        waiting = len(store.load_alerts(waiting_for="second"))
+        later = deliver_alerts(store, [first, second])
+
+    assert stopped == {"receiver": 1, "second": 0}
+    assert waiting > 1
+    assert later == {"receiver": waiting - 1, "second": waiting}
+    assert [message.key for message in first.got] == [message.key for message in second.got]
 
 
 def test_the_ledger_tells_of_force(tmp_path, folder):

@@ -148,6 +148,49 @@ class TestMetrics:
         fill(store, clock)
         assert EXPECTED == samples(metrics_text(store, now=NOON, sinks=SINKS))
 
+    def test_what_runs_asked_for_and_wrote(self, clock: HandClock) -> None:
+        """Summed over dates and jobs of a source; credits of this month alone; rejects but those of no price at all."""
+        store = MemoryStore(clock)
+        one = {"requests": {"2xx": 3, "none": 1}, "credits": 4, "retry_wait_seconds": 1.5, "circuit_open": False}
+        two = {"requests": {"2xx": 2, "5xx": 9}, "credits": 11, "retry_wait_seconds": 8.0, "circuit_open": True}
+        prices = {"price_history": {"new": 7, "changed": 1, "rejected": 0}}
+        runs = [("depeg_backfill coingecko 1h", datetime(2023, 12, 31, tzinfo=UTC), one),
+                ("full_backfill coingecko 1h", NOON, two),
+                ("depeg_backfill sample 1h", NOON, {"requests": {}, "credits": 0, "retry_wait_seconds": 0.0})]  # fmt: skip
+        for job, date, usage in runs:
+            clock.time = date
+            store.begin_job(job, date)
+            store.end_job(job, date, details={"source_usage": usage, "rows_written": prices})
+        store.save_prices(pd.Series(1.0, [pd.Timestamp(NOON)], name="USDC"), source="coingecko", step="1h")
+        rejects = [
+            ("USDC", NOON, "spike", "9", ""),
+            ("DAI", NOON, "spike", "9", ""),
+            ("DAI", NOON, "not_in_source", "", ""),
+        ]
+        store.save_rejects(
+            pd.DataFrame(rejects, columns=["asset", "time", "reason", "raw", "detail"]),
+            source="coingecko",
+            step="1h",
+        )
+
+        found = samples(metrics_text(store, now=NOON))
+
+        expected = {
+            ("http_requests_total", "coingecko", "2xx"): 5.0,
+            ("http_requests_total", "coingecko", "none"): 1.0,
+            ("http_requests_total", "coingecko", "5xx"): 9.0,
+            ("http_retry_wait_seconds_total", "coingecko"): 9.5,
+            ("source_circuit_open", "coingecko"): 1.0,
+            ("source_month_credits", "coingecko"): 11.0,
+            ("rows_written_total", "new", "price_history"): 21.0,
+            ("rows_written_total", "changed", "price_history"): 3.0,
+            ("rows_written_total", "rejected", "price_history"): 0.0,
+            ("quality_failures_total", "spike"): 2.0,
+        }
+        wanted = ("http_", "source_", "rows_", "quality_")
+        named = {(name.removeprefix("tonsurance_"), *labels): value for (name, *labels), value in found.items()}
+        assert expected == {key: value for key, value in named.items() if key[0].startswith(wanted)}
+
     def test_names_of_sources_and_jobs_are_escaped(self, clock: HandClock) -> None:
         store = MemoryStore(clock)
         store.begin_job('a"b\\c}d', NOON)

@@ -420,6 +420,45 @@ def test_credits_end_before_the_call():
     assert (3, 5) == (client.calls, client.credits)
 
 
+@pytest.mark.fault("F029")
+def test_credits_of_other_runs_and_a_reserve():
+    """Of 10 credits 4 are gone and 3 are kept: three calls are left."""
+    limits = HostLimits(calls_per_minute=6000, burst=100, monthly_credits=10)
+    with faults.serving(lambda _request: OK) as server, client_of(server.url, limits=limits) as client:
+        client.get("a", None, digits)
+        client.limit_credits(used=4, reserve=3)
+        for _ in range(3):
+            client.get("a", None, digits)
+        with pytest.raises(CreditsUsedUpError, match="7 of 10 credits of the month are used, 3 are kept for the"):
+            client.get("a", None, digits)
+        client.limit_credits(used=7, reserve=0)
+        client.get("a", None, digits)
+
+        assert 5 == len(server.seen) == client.credits
+
+
+def test_usage_tells_answers_waits_and_a_host_that_is_left_alone():
+    """One answer, then an outage until the host is left alone."""
+    pretended = FakeTime()
+    answers = iter([OK])
+    with (
+        faults.serving(lambda _request: next(answers, faults.plain("", 500))) as server,
+        client_of(server.url, pretended, retry=RetryRule(attempts=2)) as client,
+    ):
+        client.get("a", None, digits)
+        before = client.usage
+        for _ in range(3):
+            with pytest.raises(SourceUnavailableError):
+                client.get("a", None, digits)
+
+        usage = client.usage
+    assert (before.requests, before.circuit_open) == ({"2xx": 1}, False)
+    assert usage.requests == {"2xx": 1, "5xx": 6}
+    assert (usage.credits, usage.circuit_open) == (7, True)
+    assert 0.0 < usage.retry_wait_seconds == pytest.approx(sum(pretended.waits))
+    assert (usage - before).requests == {"5xx": 6}
+
+
 def test_retries_have_a_budget():
     """An outage does not multiply traffic: reserve and a share of the calls."""
     pretended = FakeTime()

@@ -11,9 +11,17 @@ import attrs
 import pandas as pd
 
 from tonsurance_risk.assets import STABLECOINS, get_asset
-from tonsurance_risk.errors import HistoryLimitError, RiskError, SettingsError, SourceError
+from tonsurance_risk.errors import HistoryLimitError, RiskError, SettingsError, SourceError, UnknownAssetError
 from tonsurance_risk.model import BTC, as_utc, iso
-from tonsurance_risk.ports import Clock, MeteredSource, PriceSource, PriceStore, Store, SystemClock
+from tonsurance_risk.ports import (
+    Clock,
+    MeteredSource,
+    PriceSource,
+    PriceStore,
+    Store,
+    SystemClock,
+    WriteResult,
+)
 from tonsurance_risk.runner.desk import Progress
 from tonsurance_risk.runner.gaps import (
     Window,
@@ -23,6 +31,9 @@ from tonsurance_risk.runner.gaps import (
     save_fetched,
     windows_over,
 )
+from tonsurance_risk.runner.jobs import Outcome
+from tonsurance_risk.runner.runs import recorded
+from tonsurance_risk.runner.usage import limit_credits, rows_written
 from tonsurance_risk.sources.detail import DETAIL, FetchDetail
 from tonsurance_risk.sources.steps import STEPS
 
@@ -89,8 +100,12 @@ class BackfillResult:
     plan : BackfillPlan
     fetched : dict of int by asset
         Samples that the source gave.
+    written : WriteResult
+        What the store made of them.
+    not_carried : tuple of str
+        Assets that the source does not have, and of which the store has no prices of it.
     failed : dict of str by asset
-        With the error; what came before it is stored.
+        Others that did not come, with the error; what came before it is stored.
     out_of_history : dict of window by asset
         What the plan of the source does not reach back to.
     calls : int or None
@@ -101,6 +116,8 @@ class BackfillResult:
 
     plan: BackfillPlan
     fetched: dict[str, int]
+    written: WriteResult
+    not_carried: tuple[str, ...]
     failed: dict[str, str]
     out_of_history: dict[str, Window]
     calls: int | None
@@ -108,14 +125,25 @@ class BackfillResult:
 
     @property
     def needs_attention(self) -> bool:
-        """Whether an asset failed or a part is out of the plan's history."""
-        return bool(self.failed or self.out_of_history)
+        """Whether something that was asked for is not there."""
+        return bool(self.failed or self.not_carried or self.out_of_history)
+
+    def outcome(self) -> Outcome:
+        """Return what the ledger is told."""
+        return Outcome(
+            rows=self.written.new + self.written.changed,
+            message="; ".join(describe_backfill(self)),
+            needs_attention=bool(self.failed),
+            details={"failed": self.failed} | rows_written(price_history=self.written),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result for JSON."""
         return {
             "plan": self.plan.to_dict(),
             "fetched": self.fetched,
+            "written": attrs.asdict(self.written),
+            "not_carried": list(self.not_carried),
             "failed": self.failed,
             "out_of_history": {asset: _texts(window) for asset, window in self.out_of_history.items()},
             "calls": self.calls,
@@ -237,27 +265,68 @@ def run_backfill(
     RiskError
         The first, if every asset failed.
     """
-    now = as_utc((clock or SystemClock()).now(), "the clock")
-    until = backfill_end(now) if end is None else end
-    with store.lock(f"backfill {source.name} {step}", now.normalize()):
-        plan = plan_backfill(store, source, assets, start=start, end=until, step=step, clock=clock)
-        metered = source if isinstance(source, MeteredSource) else None
-        calls = 0 if metered is None else metered.calls
-        errors: dict[str, Exception] = {}
-        note = ""
-        if metered is not None and plan.windows:
-            try:
-                errors.update(metered.check_ids(plan.windows))
-            except SourceError as error:
-                note = f"ids could not be checked: {error}"
-        fetched, beyond = _fetch_all(store, source, plan, errors, now, progress)
+    watch = clock or SystemClock()
+    today = as_utc(watch.now(), "the clock").normalize()
+    until = backfill_end(watch.now()) if end is None else end
+    name = f"backfill {source.name} {step}"
+    results: list[BackfillResult] = []
+
+    def work() -> Outcome:
+        result = fill_gaps(
+            store, source, assets, start=start, end=until, step=step, clock=watch, progress=progress
+        )
+        results.append(result)
+        return result.outcome()
+
+    with store.lock(name, today):
+        recorded(store, source, name, today, work)
+    return results[0]
+
+
+def fill_gaps(
+    store: Store,
+    source: PriceSource,
+    assets: Sequence[str] | None,
+    *,
+    start: datetime,
+    end: datetime,
+    step: str,
+    clock: Clock,
+    progress: Progress,
+) -> BackfillResult:
+    """Fetch and store what is missing, without lock or ledger; see `run_backfill`."""
+    now = as_utc(clock.now(), "the clock")
+    plan = plan_backfill(store, source, assets, start=start, end=end, step=step, clock=clock)
+    limit_credits(store, source, now, kept_for=(*(asset.symbol for asset in STABLECOINS), BTC))
+    metered = source if isinstance(source, MeteredSource) else None
+    calls = 0 if metered is None else metered.calls
+    errors: dict[str, Exception] = {}
+    note = ""
+    if metered is not None and plan.windows:
+        try:
+            errors.update(metered.check_ids(plan.windows))
+        except SourceError as error:
+            note = f"ids could not be checked: {error}"
+    fetched, written, beyond = _fetch_all(store, source, plan, errors, now, progress)
     if errors and not fetched:
         first, *_ = errors.values()
         raise first if isinstance(first, RiskError) else RiskError(f"no asset could be fetched: {first!r}")
+    not_carried = tuple(
+        asset
+        for asset, error in errors.items()
+        if isinstance(error, UnknownAssetError)
+        and not len(held_times(store, source.name, asset, plan.start, plan.end, step))
+    )
     return BackfillResult(
         plan=plan,
         fetched=fetched,
-        failed={asset: f"{type(error).__name__}: {error}" for asset, error in errors.items()},
+        written=written,
+        not_carried=not_carried,
+        failed={
+            asset: f"{type(error).__name__}: {error}"
+            for asset, error in errors.items()
+            if asset not in not_carried
+        },
         out_of_history=beyond,
         calls=None if metered is None else metered.calls - calls,
         note=note,
@@ -271,10 +340,11 @@ def _fetch_all(
     errors: dict[str, Exception],
     now: pd.Timestamp,
     progress: Progress,
-) -> tuple[dict[str, int], dict[str, Window]]:
-    """Fetch and store all windows; add to `errors`. Return samples, and what the source does not reach."""
+) -> tuple[dict[str, int], WriteResult, dict[str, Window]]:
+    """Fetch and store all windows; add to `errors`. Return samples, what was written, and what is out of reach."""
     total = sum(map(len, plan.windows.values()))
     fetched: dict[str, int] = {}
+    written = WriteResult(0, 0, 0)
     beyond = dict(plan.out_of_history)
     done = 0
     progress("fetching", done, total)
@@ -282,7 +352,7 @@ def _fetch_all(
         done += 1
         progress(f"fetched {asset}", done, total)
         if isinstance(answer, pd.Series):
-            save_fetched(store, source, asset, window, answer, plan.step, now)
+            written += save_fetched(store, source, asset, window, answer, plan.step, now)
             fetched[asset] = fetched.get(asset, 0) + len(answer)
             reached = answer.attrs.get(DETAIL, FetchDetail()).history_start
             if reached is not None and reached > window[0] and reached < window[1]:
@@ -291,7 +361,7 @@ def _fetch_all(
             beyond[asset] = _spanned(window, beyond.get(asset))
         elif answer is not None:
             errors.setdefault(asset, answer)
-    return fetched, beyond
+    return fetched, written, beyond
 
 
 def _answers(
@@ -356,6 +426,8 @@ def describe_backfill(result: BackfillResult) -> list[str]:
     """Return lines on what a backfill did."""
     calls = "" if result.calls is None else f" in {result.calls:,} calls"
     lines = [f"{len(result.fetched)} assets fetched, {sum(result.fetched.values()):,} samples{calls}"]
+    if result.not_carried:
+        lines.append(f"not carried by the source: {', '.join(result.not_carried)}")
     if result.note:
         lines.append(result.note)
     lines += [f"{asset} failed: {message}" for asset, message in result.failed.items()]

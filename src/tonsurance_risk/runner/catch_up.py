@@ -9,13 +9,13 @@ from datetime import datetime, timedelta
 import attrs
 import pandas as pd
 
-from tonsurance_risk.errors import ClockSuspectError, LockHeldError
+from tonsurance_risk.errors import ClockSuspectError, LockHeldError, SettingsError
 from tonsurance_risk.model import as_utc, iso
 from tonsurance_risk.ports import JobStatus, MeteredSource
 from tonsurance_risk.runner.daily import DAILY, DEPEG_BACKFILL
-from tonsurance_risk.runner.desk import INSTANT, Desk
+from tonsurance_risk.runner.desk import Desk
 from tonsurance_risk.runner.jobs import Job, missing_dates, unmet_needs
-from tonsurance_risk.runner.runs import done_jobs, run_jobs
+from tonsurance_risk.runner.runs import done_jobs, end_dead_run, run_jobs
 from tonsurance_risk.runner.weekly import WEEKLY
 
 CHAINS: Mapping[str, tuple[Job[Desk], ...]] = {"daily": DAILY, "weekly": WEEKLY}
@@ -23,7 +23,8 @@ JOBS: tuple[Job[Desk], ...] = (*DAILY, *WEEKLY)
 LONGEST_SILENCE = timedelta(days=90)
 """A clock that is later than the ledger by more is not believed: dates of a wrong year would be made up."""
 
-Run = Callable[[Job[Desk], pd.Timestamp], None]
+Run = Callable[[Job[Desk], pd.Timestamp], bool]
+"""Does a job and date; whether somebody should look at it."""
 _log = logging.getLogger(__name__)
 
 
@@ -35,6 +36,8 @@ class CatchUp:
     ----------
     done : tuple of (job, date)
         In the order in which they were done.
+    attention : tuple of (job, date)
+        Those of `done` that somebody should look at: an asset failed, an alert is critical, for example.
     failed : dict of str by (job, date)
         With the error.
     left : tuple of (job, date)
@@ -42,6 +45,7 @@ class CatchUp:
     """
 
     done: tuple[tuple[str, pd.Timestamp], ...]
+    attention: tuple[tuple[str, pd.Timestamp], ...]
     failed: dict[tuple[str, pd.Timestamp], str]
     left: tuple[tuple[str, pd.Timestamp], ...]
 
@@ -61,11 +65,12 @@ def catch_up(
     desk : Desk
         What jobs are done with.
     since : datetime, optional
-        Before it nothing is missing; when not given, the first date in the ledger, or today.
+        Before it nothing is missing; when not given, the first date in the ledger, or today where that is empty.
     call_budget : int, optional
         Dates that may use more calls of the source than this are left for the next time, the newest ones.
     run : callable, optional
-        Does a job and date, in another process for example; in this one when not given.
+        Does a job and date, in another process for example, and returns whether somebody should look at it; in
+        this process when not given.
     jobs : sequence of Job
         What may be due.
 
@@ -73,30 +78,48 @@ def catch_up(
     ------
     ClockSuspectError
         If the clock is more than 90 days later than the last run, and `since` is not given.
+    SettingsError
+        If dates are missing that are more than 90 days old, and `since` is not given: one run of an old date does
+        not mean that all dates since then are wanted.
     """
     now = as_utc(desk.clock.now(), "the clock")
     ledger = _rows(desk)
     _mark_abandoned(desk, ledger)
+    if since is None:
+        check_clock(desk)
     newest = max((row.started_at for row in ledger), default=None)
-    if newest is not None and since is None and now - newest > LONGEST_SILENCE:
-        raise ClockSuspectError(
-            f"the clock says {iso(now)}, the last run was at {iso(newest)}: set the clock right, or say since "
-            f"when dates are missing",
-            observed=now,
-            required=newest,
-        )
     if newest is not None and now < newest:
         _log.warning("the clock says %s, before the last run at %s: was it set back?", iso(now), iso(newest))
     first = as_utc(since, "since") if since is not None else min((r.logical_date for r in ledger), default=now)
     due = missing_dates(jobs, done_jobs(desk), pd.Timestamp(first).normalize(), now)
+    if due and since is None and now - due[0][1] > LONGEST_SILENCE:
+        raise SettingsError(
+            f"{len({date for _, date in due})} dates from {due[0][1].date()} on are not done; say since when they "
+            f"are wanted: --since DATE, or since = DATE under [schedule] in the settings",
+            observed=due[0][1],
+        )
     chosen, left = _within_budget(desk, due, call_budget)
     return _caught_up(desk, chosen, left, run or _in_this_process(desk))
+
+
+def check_clock(desk: Desk) -> None:
+    """Raise a `ClockSuspectError` where the clock is more than 90 days later than the last run of the desk."""
+    now = as_utc(desk.clock.now(), "the clock")
+    newest = max((row.started_at for row in _rows(desk)), default=None)
+    if newest is not None and now - newest > LONGEST_SILENCE:
+        raise ClockSuspectError(
+            f"the clock says {iso(now)}, the last run was at {iso(newest)}: set the clock right, or name the date "
+            f"that is wanted, or since when dates are missing",
+            observed=now,
+            required=newest,
+        )
 
 
 def _caught_up(
     desk: Desk, chosen: list[tuple[Job[Desk], pd.Timestamp]], left: list[tuple[Job[Desk], pd.Timestamp]], run: Run
 ) -> CatchUp:
     done: list[tuple[str, pd.Timestamp]] = []
+    attention: list[tuple[str, pd.Timestamp]] = []
     failed: dict[tuple[str, pd.Timestamp], str] = {}
     held = set[str]()
     for job, date in chosen:
@@ -105,7 +128,8 @@ def _caught_up(
             left.append((job, date))
             continue
         try:
-            run(job, date)
+            if run(job, date):
+                attention.append((job.name, date))
             done.append((job.name, date))
         except LockHeldError as error:
             _log.info("%s of %s is left to another run: %s", job.name, iso(date), error)
@@ -114,12 +138,17 @@ def _caught_up(
         except Exception as error:
             _log.exception("%s of %s failed", job.name, iso(date))
             failed[job.name, date] = f"{type(error).__name__}: {error}"
-    return CatchUp(done=tuple(done), failed=failed, left=tuple((job.name, date) for job, date in left))
+    return CatchUp(
+        done=tuple(done),
+        attention=tuple(attention),
+        failed=failed,
+        left=tuple((job.name, date) for job, date in left),
+    )
 
 
 def _in_this_process(desk: Desk) -> Run:
-    def run(job: Job[Desk], date: pd.Timestamp) -> None:
-        run_jobs(desk, [job], date, chain=chain_of(job))
+    def run(job: Job[Desk], date: pd.Timestamp) -> bool:
+        return any(one.outcome.needs_attention for one in run_jobs(desk, [job], date, chain=chain_of(job)))
 
     return run
 
@@ -139,16 +168,11 @@ def _mark_abandoned(desk: Desk, ledger: Sequence[JobStatus]) -> None:
     for row in ledger:
         if row.status != "running":
             continue
-        chain = chain_of(next(job for job in JOBS if desk.ledger_name(job.name) == row.job))
-        try:
-            with desk.store.lock(desk.ledger_name(chain), row.logical_date):
-                [now] = desk.store.load_jobs(row.job, row.logical_date, row.logical_date + INSTANT)
-                if now.status != "running":
-                    continue  # it ended since it was looked at
-                desk.store.end_job(row.job, row.logical_date, status="abandoned", message="its process is gone")
-                _log.warning("%s of %s was abandoned", row.job, iso(row.logical_date))
-        except LockHeldError:
-            continue
+        job = next(job for job in JOBS if desk.ledger_name(job.name) == row.job)
+        if end_dead_run(
+            desk, job, row.logical_date, chain=chain_of(job), status="abandoned", message="its process is gone"
+        ):
+            _log.warning("%s of %s was abandoned", row.job, iso(row.logical_date))
 
 
 def _within_budget(

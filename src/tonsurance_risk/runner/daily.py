@@ -25,6 +25,7 @@ from tonsurance_risk.runner.jobs import Job, Outcome
 from tonsurance_risk.runner.prices import other_prices
 from tonsurance_risk.runner.runs import details_of, run_job, under_lock
 from tonsurance_risk.runner.updates import update_correlations, update_depegs
+from tonsurance_risk.runner.usage import rows_written
 from tonsurance_risk.version import __version__
 
 
@@ -54,7 +55,7 @@ def report_risk(desk: Desk, date: pd.Timestamp, lock: JobLock) -> Outcome:
     document["data_quality"]["failed_to_fetch"] = failed
     document["alert_changes"] = _to_say(desk, date, document)
     lock.verify()
-    _record(desk, report, document)
+    written = _record(desk, report, document)
     desk.progress("assessing", 1, 1)
     path = _written(document, desk.out)
     worst = next((alert["severity"] for alert in document["risk_alerts"]), "none")
@@ -64,7 +65,7 @@ def report_risk(desk: Desk, date: pd.Timestamp, lock: JobLock) -> Outcome:
         rows=1,
         message=message,
         needs_attention=worst == "critical" or bool(failed),
-        details={} if path is None else {"file": path.name},
+        details=written | ({} if path is None else {"file": path.name}),
     )
 
 
@@ -263,10 +264,11 @@ def _written(document: Mapping[str, Any], folder: Path | None) -> Path | None:
     return None if folder is None else save_report(document, folder)
 
 
-def _record(desk: Desk, report: RiskReport, document: Mapping[str, Any]) -> None:
+def _record(desk: Desk, report: RiskReport, document: Mapping[str, Any]) -> dict[str, Any]:
     """Store what was computed; the report comes last, so that it stands only on results that are there.
 
-    With it the job is done: its file is written from the store, by this run or the next one.
+    Returns the rows that were written. With the report the job is done: its file is written from the store, by
+    this run or the next one.
     """
     desk.store.save_run_inputs(report.run_inputs())
     _record_quality(desk.store, report, desk.step)
@@ -278,8 +280,9 @@ def _record(desk: Desk, report: RiskReport, document: Mapping[str, Any]) -> None
         },
         index=pd.DatetimeIndex([report.as_of]),
     )
-    desk.store.save_snapshots(snapshot, **desk.place)
-    desk.store.save_reports([document], **desk.place, job=desk.ledger_name(RISK_REPORT.name))
+    snapshots = desk.store.save_snapshots(snapshot, **desk.place)
+    reports = desk.store.save_reports([document], **desk.place, job=desk.ledger_name(RISK_REPORT.name))
+    return rows_written(risk_snapshots=snapshots, risk_reports=reports)
 
 
 def _record_quality(store: Store, report: RiskReport, step: str) -> None:

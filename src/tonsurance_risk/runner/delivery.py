@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from tonsurance_risk.errors import AlertRefusedError
 from tonsurance_risk.ports import LONGEST_KEY, AlertMessage, AlertSink, Outbox, StoredAlert
@@ -11,16 +11,21 @@ from tonsurance_risk.ports import LONGEST_KEY, AlertMessage, AlertSink, Outbox, 
 _log = logging.getLogger(__name__)
 
 
-def deliver_alerts(outbox: Outbox, sinks: Iterable[AlertSink]) -> dict[str, int]:
+def deliver_alerts(
+    outbox: Outbox, sinks: Iterable[AlertSink], *, is_over: Callable[[], bool] = lambda: False
+) -> dict[str, int]:
     """Send each sink what it has not got yet, and return how many messages arrived by sink.
 
     What a sink refuses is not sent to it again, and is in the log. At the first message that does not arrive the
-    rest of that sink waits for the next time, so that it gets them in order. Nothing that a sink does is raised.
+    rest of that sink waits for the next time, so that it gets them in order; so does everything once `is_over`
+    says that there is no more time. Nothing that a sink does is raised.
     """
-    arrived = {}
-    for sink in sinks:
-        arrived[sink.name] = 0
+    receivers = list(sinks)
+    arrived = {sink.name: 0 for sink in receivers}
+    for sink in receivers:
         for alert in outbox.load_alerts(waiting_for=sink.name):
+            if is_over():
+                return arrived
             try:
                 sink.send(message_of(alert))
                 arrived[sink.name] += 1

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tonsurance_risk.model import IntArray
-from tonsurance_risk.ports import MeteredSource, PriceSource, PriceStore
+from tonsurance_risk.ports import MeteredSource, PriceSource, PriceStore, WriteResult
 from tonsurance_risk.sources.detail import DETAIL, FetchDetail, rejects_of
 from tonsurance_risk.sources.steps import STEPS
 from tonsurance_risk.storage import SqlStore
@@ -21,7 +21,8 @@ Window: TypeAlias = tuple[pd.Timestamp, pd.Timestamp]
 OVERLAP = timedelta(days=7)
 """How much of what is there is fetched again: sources correct themselves."""
 
-_NOT_THERE = "not_in_source"
+NOT_THERE = "not_in_source"
+"""Why a stretch is among the rejects that a source was asked for and has nothing of."""
 _REMEMBERED = timedelta(days=30)  # an answer that was empty by mistake is mended after that
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -99,7 +100,7 @@ def known_windows(store: PriceStore, source: str, step: str, now: pd.Timestamp) 
     """
     known: dict[str, list[Window]] = {"": []}
     rejects = store.load_rejects(source=source, step=step)
-    gaps = rejects[rejects["reason"] == _NOT_THERE]
+    gaps = rejects[rejects["reason"] == NOT_THERE]
     for asset, start, end, asked in zip(gaps["asset"], gaps["time"], gaps["raw"], gaps["detail"], strict=True):
         if pd.Timestamp(asked.rsplit(" ", 1)[-1]) > now - _REMEMBERED:
             known.setdefault(asset, []).append((start, pd.Timestamp(end)))
@@ -143,9 +144,9 @@ def save_fetched(
     prices: pd.Series,
     step: str,
     now: pd.Timestamp,
-) -> None:
+) -> WriteResult:
     """Store what a source gave of a window, what was no price, and where a metered one has nothing for good."""
-    store.save_prices(prices, source=source.name, step=step)
+    written = store.save_prices(prices, source=source.name, step=step)
     rejects = [rejects_of(prices)]
     if isinstance(source, MeteredSource):
         span = STEPS[step]
@@ -156,6 +157,7 @@ def save_fetched(
     found = [frame for frame in rejects if not frame.empty]
     if found:
         store.save_rejects(pd.concat(found, ignore_index=True), source=source.name, step=step)
+    return written
 
 
 def _not_there(asset: str, missing: IntArray, span: timedelta, now: pd.Timestamp) -> pd.DataFrame:
@@ -167,7 +169,7 @@ def _not_there(asset: str, missing: IntArray, span: timedelta, now: pd.Timestamp
         {
             "asset": asset,
             "time": pd.to_datetime(missing[first], unit="us", utc=True),
-            "reason": _NOT_THERE,
+            "reason": NOT_THERE,
             "raw": [_instant(time).isoformat() for time in missing[last] + step],
             "detail": f"no price from this time to the one in raw, asked {now.normalize().isoformat()}",
         }

@@ -1,6 +1,7 @@
 """Figures for Prometheus, computed from the store: whatever process did the work, and after a restart too.
 
-Needs the extra `metrics`. Counts of requests and retries live in the process that makes them and are not here.
+Needs the extra `metrics`. What runs asked of their sources and wrote is summed over the ledger, all attempts at a
+date together; a run that was killed had no time to say.
 
 References
 ----------
@@ -21,8 +22,10 @@ import pandas as pd
 from tonsurance_risk.assets import STABLECOINS
 from tonsurance_risk.errors import SettingsError, StorageError
 from tonsurance_risk.model import BTC, as_utc
-from tonsurance_risk.ports import JobStatus, Store
+from tonsurance_risk.ports import JobStatus, SourceUsage, Store
 from tonsurance_risk.reporting.files import replace_file, writable_folder
+from tonsurance_risk.runner.gaps import NOT_THERE
+from tonsurance_risk.runner.usage import USAGE, WRITTEN, month_credits, source_of, usage_in
 from tonsurance_risk.sources.steps import STEPS
 from tonsurance_risk.version import __version__
 
@@ -47,6 +50,10 @@ def metrics_text(store: Store, *, now: datetime, sinks: Iterable[str] = ()) -> b
     bytes
         ``tonsurance_job_last_success_timestamp_seconds{job}``, ``tonsurance_job_duration_seconds{job}`` of the run
         that ended last, ``tonsurance_job_runs_total{job,outcome}``, ``tonsurance_alerts_waiting{sink}``,
+        ``tonsurance_rows_written_total{table,kind}``, ``tonsurance_http_requests_total{source,status_class}``,
+        ``tonsurance_http_retry_wait_seconds_total{source}``, ``tonsurance_source_circuit_open{source}`` as the
+        last run left it, ``tonsurance_source_month_credits{source}``,
+        ``tonsurance_quality_failures_total{check}`` of samples that were rejected,
         ``tonsurance_data_age_seconds{asset,source,step}`` and ``tonsurance_build_info{version}``.
 
     Raises
@@ -112,7 +119,10 @@ class StoreCollector:
             waiting.add_metric([sink], len(self._store.load_alerts(waiting_for=sink)))
         yield build
         yield waiting
-        yield from _of_jobs(self._store.load_jobs(), gauge, counter)
+        rows = self._store.load_jobs()
+        yield from _of_jobs(rows, gauge, counter)
+        yield from _of_usage(rows, self._now, gauge, counter)
+        yield _of_rejects(self._store, counter)
         age = gauge(
             "tonsurance_data_age_seconds", "Time since the newest price.", labels=["asset", "source", "step"]
         )
@@ -141,6 +151,48 @@ def _of_jobs(rows: Sequence[JobStatus], gauge: Any, counter: Any) -> Iterator[An
     for labels, count in sorted(outcomes.items()):
         runs.add_metric(labels, count)
     yield from (success, duration, runs)
+
+
+def _of_usage(rows: Sequence[JobStatus], now: pd.Timestamp, gauge: Any, counter: Any) -> Iterator[Any]:
+    requests = counter("tonsurance_http_requests", "Attempts by answer.", labels=["source", "status_class"])
+    waited = counter("tonsurance_http_retry_wait_seconds", "Waited before repetitions.", labels=["source"])
+    circuit = gauge("tonsurance_source_circuit_open", "Whether a host is left alone.", labels=["source"])
+    credits_used = gauge(
+        "tonsurance_source_month_credits", "Credits that this month's runs used.", labels=["source"]
+    )
+    written = counter("tonsurance_rows_written", "Rows that runs wrote or kept out.", labels=["table", "kind"])
+    by_source: dict[str, list[JobStatus]] = {}
+    tables: Counter[tuple[str, str]] = Counter()
+    for row in rows:
+        for table, kinds in row.details.get(WRITTEN, {}).items():
+            tables.update({(table, kind): count for kind, count in kinds.items()})
+        if row.ended_at is not None and USAGE in row.details:
+            by_source.setdefault(source_of(row), []).append(row)
+    for labels, count in sorted(tables.items()):
+        written.add_metric(labels, count)
+    for source, of_source in sorted(by_source.items()):
+        total = sum(map(usage_in, of_source), start=SourceUsage())
+        if not total.requests:
+            continue  # one that asks nobody, a folder for example
+        for status_class, count in sorted(total.requests.items()):
+            requests.add_metric([source, status_class], count)
+        waited.add_metric([source], total.retry_wait_seconds)
+        last = max(of_source, key=lambda row: row.started_at)
+        circuit.add_metric([source], float(usage_in(last).circuit_open))
+        credits_used.add_metric([source], month_credits(of_source, source, now))
+    yield from (requests, waited, circuit, credits_used, written)
+
+
+def _of_rejects(store: Store, counter: Any) -> Any:
+    failures = counter("tonsurance_quality_failures", "Samples that a check rejected.", labels=["check"])
+    found: Counter[str] = Counter()
+    for step in STEPS:
+        for source in store.price_sources(step=step):
+            found.update(store.load_rejects(source=source, step=step)["reason"])
+    for check, count in sorted(found.items()):
+        if check != NOT_THERE:
+            failures.add_metric([check], count)
+    return failures
 
 
 def last_runs(rows: Iterable[JobStatus]) -> dict[str, tuple[pd.Timestamp, JobStatus]]:

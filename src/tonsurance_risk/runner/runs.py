@@ -13,6 +13,7 @@ import pandas as pd
 import tenacity
 
 from tonsurance_risk.errors import (
+    LockHeldError,
     LockLostError,
     RateLimitedError,
     SettingsError,
@@ -21,9 +22,10 @@ from tonsurance_risk.errors import (
     StoreUnavailableError,
 )
 from tonsurance_risk.model import iso
-from tonsurance_risk.ports import JobLock, JobStatus, Ledger
+from tonsurance_risk.ports import JobEnd, JobLock, JobStatus, Ledger, PriceSource, SourceUsage, usage_of
 from tonsurance_risk.runner.desk import INSTANT, Desk
 from tonsurance_risk.runner.jobs import Job, Outcome, unmet_needs
+from tonsurance_risk.runner.usage import USAGE, usage_in
 
 WORTH_REPEATING = (
     SourceUnavailableError,
@@ -150,19 +152,55 @@ def under_lock(
 def run_job(desk: Desk, job: Job[Desk], date: pd.Timestamp, lock: JobLock, *, forced: bool = False) -> Outcome:
     """Run a job for a date; the ledger tells how it ended, whatever happens."""
     name = desk.ledger_name(job.name)
-    desk.store.begin_job(name, date, host=socket.gethostname(), forced=forced)
+    return recorded(desk.store, desk.source, name, date, lambda: job.step(desk, date, lock), forced=forced)
+
+
+def recorded(
+    ledger: Ledger,
+    source: PriceSource,
+    name: str,
+    date: pd.Timestamp,
+    work: Callable[[], Outcome],
+    *,
+    forced: bool = False,
+) -> Outcome:
+    """Do work under a name of the ledger, which tells how it ended and what was asked of the source."""
+    rows = ledger.load_jobs(name, date, date + INSTANT)
+    before, start = sum(map(usage_in, rows), start=SourceUsage()), usage_of(source)
+    ledger.begin_job(name, date, host=socket.gethostname(), forced=forced)
     _log.info("%s of %s begins", name, iso(date))
+
+    def used() -> dict[str, Any]:
+        now = usage_of(source)
+        return {USAGE: attrs.asdict(attrs.evolve(before + (now - start), circuit_open=now.circuit_open))}
+
     try:
-        outcome = job.step(desk, date, lock)
+        outcome = work()
     except Exception as error:
-        _ended(desk.store, name, date, "failed", f"{type(error).__name__}: {error}")
+        _ended(ledger, name, date, "failed", f"{type(error).__name__}: {error}", used())
         raise
     except BaseException as error:
-        _ended(desk.store, name, date, "interrupted", type(error).__name__)
+        _ended(ledger, name, date, "interrupted", type(error).__name__, used())
         raise
-    desk.store.end_job(name, date, rows=outcome.rows, message=outcome.message, details=outcome.details)
+    details = {**outcome.details, **used()}
+    ledger.end_job(name, date, rows=outcome.rows, message=outcome.message, details=details)
     _log.info("%s of %s is done: %s", name, iso(date), outcome.message)
     return outcome
+
+
+def end_dead_run(
+    desk: Desk, job: Job[Desk], date: pd.Timestamp, *, chain: str, status: JobEnd, message: str
+) -> bool:
+    """Write down the end of a run whose process is gone; False where it ended by itself, or its lock is held."""
+    name = desk.ledger_name(job.name)
+    try:
+        with desk.store.lock(desk.ledger_name(chain), date):
+            running = any(row.status == "running" for row in desk.store.load_jobs(name, date, date + INSTANT))
+            if running:
+                desk.store.end_job(name, date, status=status, message=message)
+            return running
+    except LockHeldError:
+        return False
 
 
 def done_jobs(desk: Desk, date: pd.Timestamp | None = None) -> Collection[tuple[str, pd.Timestamp]]:
@@ -187,11 +225,16 @@ def _not_run(job: Job[Desk], date: pd.Timestamp, status: Literal["skipped", "wai
 
 
 def _ended(
-    ledger: Ledger, name: str, date: pd.Timestamp, status: Literal["failed", "interrupted"], message: str
+    ledger: Ledger,
+    name: str,
+    date: pd.Timestamp,
+    status: Literal["failed", "interrupted"],
+    message: str,
+    details: Mapping[str, Any],
 ) -> None:
     """Write down a bad end; that this fails as well must not hide why."""
     _log.error("%s of %s %s: %s", name, iso(date), status, message)
     try:
-        ledger.end_job(name, date, status=status, message=message)
+        ledger.end_job(name, date, status=status, message=message, details=details)
     except Exception:
         _log.exception("the ledger does not know that %s of %s %s", name, iso(date), status)

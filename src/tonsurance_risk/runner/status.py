@@ -24,7 +24,7 @@ class JobHealth:
     last_date : Timestamp or None
         The newest date that is done; None where there is none.
     age : timedelta or None
-        Since the last success.
+        Since `last_date`: a date that was made good late is as old as its prices.
     last_status : str
         Of the newest date in the ledger.
     message : str
@@ -63,14 +63,14 @@ def job_health(rows: Iterable[JobStatus], jobs: Sequence[Job[Desk]], now: pd.Tim
             source, _, step = name.removeprefix(f"{job.name} ").rpartition(" ")
             newest = max(by_name[name], key=lambda row: row.logical_date)
             done = [row for row in by_name[name] if row.status == "done"]
-            ended = [row.ended_at for row in done if row.ended_at is not None]
+            last_date = max((row.logical_date for row in done), default=None)
             found.append(
                 JobHealth(
                     job=job.name,
                     source=source,
                     step=step,
-                    last_date=max((row.logical_date for row in done), default=None),
-                    age=now - max(ended) if ended else None,
+                    last_date=last_date,
+                    age=None if last_date is None else now - last_date,
                     last_status=newest.status,
                     message=newest.message,
                 )

@@ -20,18 +20,20 @@ from tonsurance_risk.errors import (
     UnknownAssetError,
 )
 from tonsurance_risk.model import DepegEvent, as_utc, iso
-from tonsurance_risk.ports import JobLock, MeteredSource, PriceSource, Store
+from tonsurance_risk.ports import JobLock, MeteredSource, PriceSource, Store, WriteResult
 from tonsurance_risk.runner.desk import INSTANT, RETENTION, Desk
 from tonsurance_risk.runner.gaps import Window, held_times, known_windows, save_fetched, windows_to_update
 from tonsurance_risk.runner.jobs import Outcome
 from tonsurance_risk.runner.prices import other_prices
+from tonsurance_risk.runner.usage import limit_credits, rows_written
 from tonsurance_risk.sources.steps import STEPS
 
 
 def update_depegs(desk: Desk, date: pd.Timestamp, lock: JobLock) -> Outcome:
     """Fetch what is missing of two years and the last 7 days again, and find the depegs in all prices."""
     now = as_utc(desk.clock.now(), "the clock")
-    fetched, not_carried, failed = _fetch(desk, date, now)
+    limit_credits(desk.store, desk.source, now)
+    fetched, written, not_carried, failed = _fetch(desk, date, now)
     found = _events(desk)
     lock.verify()
     events = desk.store.save_events(found)
@@ -41,6 +43,7 @@ def update_depegs(desk: Desk, date: pd.Timestamp, lock: JobLock) -> Outcome:
         "not_carried": list(not_carried),
         "failed": failed,
         "history_start": None if history_start is None else iso(history_start),
+        **rows_written(price_history=written, historical_depegs=events),
     }
     message = f"{sum(fetched.values()):,} samples of {len(fetched)} assets; {events.new} depegs are new"
     return Outcome(rows=sum(fetched.values()), message=message, needs_attention=bool(failed), details=details)
@@ -59,7 +62,8 @@ def update_correlations(desk: Desk, date: pd.Timestamp, lock: JobLock) -> Outcom
     written = desk.store.save_correlations([one for one in matrices.values() if one is not None], **desk.place)
     windows = [f"{days} days" for days, matrix in matrices.items() if matrix is not None]
     message = f"correlations of {', '.join(windows) or 'no window'}; {written.new + written.changed:,} are new"
-    return Outcome(rows=written.new + written.changed, message=message, details=reasons)
+    details = reasons | rows_written(asset_correlations=written)
+    return Outcome(rows=written.new + written.changed, message=message, details=details)
 
 
 def _events(desk: Desk) -> tuple[DepegEvent, ...]:
@@ -79,18 +83,23 @@ def _history_start(source: PriceSource, step: str, since: pd.Timestamp) -> pd.Ti
 
 def _fetch(
     desk: Desk, end: pd.Timestamp, now: pd.Timestamp
-) -> tuple[dict[str, int], tuple[str, ...], dict[str, str]]:
+) -> tuple[dict[str, int], WriteResult, tuple[str, ...], dict[str, str]]:
     """Fetch and store each asset on its own, so that a bad one stops no other."""
     store, source, assets, step = desk.store, desk.source, desk.assets, desk.step
     fetched: dict[str, int] = {}
     not_carried: list[str] = []
     errors: dict[str, Exception] = {}
+    written = WriteResult(0, 0, 0)
     known = known_windows(store, source.name, step, now)
     for number, asset in enumerate(assets):
         desk.progress(f"fetching {asset}", number, len(assets))
         try:
             windows = windows_to_update(store, source, asset, end - RETENTION, end, step, known)
-            fetched[asset] = sum(_fetch_windows(store, source, asset, windows, end, step, now))
+            samples = 0
+            for count, result in _fetch_windows(store, source, asset, windows, end, step, now):
+                samples += count
+                written += result
+            fetched[asset] = samples
         except (StorageError, SettingsError):
             raise  # concerns the run, not the asset
         except UnknownAssetError as error:
@@ -108,7 +117,7 @@ def _fetch(
         raise SettingsError(
             f"{source.name} carries none of {', '.join(assets)} at the step {step}", observed=source.name
         )
-    return fetched, tuple(not_carried), {asset: f"{type(e).__name__}: {e}" for asset, e in errors.items()}
+    return fetched, written, tuple(not_carried), {asset: f"{type(e).__name__}: {e}" for asset, e in errors.items()}
 
 
 def _fetch_windows(
@@ -119,8 +128,8 @@ def _fetch_windows(
     end: pd.Timestamp,
     step: str,
     now: pd.Timestamp,
-) -> Iterator[int]:
-    """Fetch and store windows, the newest first, up to where history ends; give the samples of each."""
+) -> Iterator[tuple[int, WriteResult]]:
+    """Fetch and store windows, the newest first, up to where history ends; give samples and rows of each."""
     for number, window in enumerate(reversed(windows)):
         try:
             prices = source.fetch(asset, *window, step=step).loc[:end]
@@ -128,5 +137,5 @@ def _fetch_windows(
             if number == 0:
                 raise
             return
-        save_fetched(store, source, asset, (window[0], min(window[1], end)), prices, step, now)
-        yield len(prices)
+        written = save_fetched(store, source, asset, (window[0], min(window[1], end)), prices, step, now)
+        yield len(prices), written

@@ -10,7 +10,7 @@ import pandas as pd
 from tonsurance_risk.model import Vault, as_utc
 from tonsurance_risk.ports import Clock, JobLock, PriceSource, Store, SystemClock
 from tonsurance_risk.reporting.files import writable_folder
-from tonsurance_risk.runner.backfill import describe_backfill, run_backfill
+from tonsurance_risk.runner.backfill import fill_gaps
 from tonsurance_risk.runner.desk import RETENTION, Desk, Progress
 from tonsurance_risk.runner.integrity import check_store
 from tonsurance_risk.runner.jobs import Job, Outcome
@@ -24,21 +24,18 @@ SUNDAY = 6
 
 def backfill_window(desk: Desk, date: pd.Timestamp, _lock: JobLock) -> Outcome:
     """Fetch what the store lacks of the retention window."""
-    result = run_backfill(
-        desk.store,
-        desk.source,
-        start=date - RETENTION,
-        end=date + STEPS[desk.step],
-        step=desk.step,
-        clock=desk.clock,
-        progress=desk.progress,
-    )
-    return Outcome(
-        rows=sum(result.fetched.values()),
-        message="; ".join(describe_backfill(result)),
-        needs_attention=bool(result.failed),
-        details={"failed": result.failed},
-    )
+    today = as_utc(desk.clock.now(), "the clock").normalize()
+    with desk.store.lock(desk.ledger_name("backfill"), today):
+        return fill_gaps(
+            desk.store,
+            desk.source,
+            None,
+            start=date - RETENTION,
+            end=date + STEPS[desk.step],
+            step=desk.step,
+            clock=desk.clock,
+            progress=desk.progress,
+        ).outcome()
 
 
 def clean_up(desk: Desk, date: pd.Timestamp, _lock: JobLock) -> Outcome:

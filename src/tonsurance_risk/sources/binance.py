@@ -25,7 +25,7 @@ from tonsurance_risk.errors import (
     UnknownAssetError,
 )
 from tonsurance_risk.model import iso
-from tonsurance_risk.ports import Clock, MeteredSource, PriceSource
+from tonsurance_risk.ports import Clock, MeteredSource, PriceSource, SourceUsage, usage_of
 from tonsurance_risk.sources.answers import columns, decimal_texts, mapped, whole_numbers
 from tonsurance_risk.sources.detail import DETAIL, FetchDetail
 from tonsurance_risk.sources.http import excerpt, explain_status
@@ -192,6 +192,11 @@ class BinanceSource(VenueSource):
         self._usdt = usdt
         # With another source of USDT the prices differ.
         self.name = "binance" if usdt is None else f"binance@{usdt.name}"
+
+    @property
+    def usage(self) -> SourceUsage:
+        """What was asked of the host, and of that of USDT."""
+        return self.client.usage + usage_of(self._usdt)
 
     def fetch(self, asset: str, start: datetime, end: datetime, *, step: str = "1h") -> pd.Series:
         """Return the prices of `asset` that became known in ``[start, end)``; see `PriceSource.fetch`.

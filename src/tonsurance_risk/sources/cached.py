@@ -12,7 +12,7 @@ import pandas as pd
 from tonsurance_risk.assets import canonical
 from tonsurance_risk.errors import HistoryLimitError
 from tonsurance_risk.model import as_utc, text
-from tonsurance_risk.ports import Clock, PriceSource, PriceStore, SystemClock
+from tonsurance_risk.ports import Clock, PriceSource, PriceStore, SourceUsage, SystemClock, usage_of
 from tonsurance_risk.sources.detail import DETAIL, FetchDetail, joined
 from tonsurance_risk.sources.samples import Grid
 from tonsurance_risk.sources.steps import step_span
@@ -67,6 +67,11 @@ class CachedSource:
     def name(self) -> str:
         """The name of the source."""
         return self._source.name
+
+    @property
+    def usage(self) -> SourceUsage:
+        """What the source asked of its hosts."""
+        return usage_of(self._source)
 
     def __repr__(self) -> str:
         return f"CachedSource({self._source!r})"

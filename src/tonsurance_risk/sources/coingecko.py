@@ -17,7 +17,7 @@ import pandas as pd
 from tonsurance_risk.assets import canonical, find_asset
 from tonsurance_risk.errors import HistoryLimitError, RiskError, SettingsError, UnknownAssetError
 from tonsurance_risk.model import as_utc, iso, text
-from tonsurance_risk.ports import Clock, SystemClock
+from tonsurance_risk.ports import Clock, SourceUsage, SystemClock
 from tonsurance_risk.sources.coingecko_answers import (
     on_grid,
     parse_coins_list,
@@ -193,6 +193,15 @@ class CoinGeckoSource:
     def calls(self) -> int:
         """Attempts that were sent."""
         return self.client.calls
+
+    @property
+    def usage(self) -> SourceUsage:
+        """What was asked of the host."""
+        return self.client.usage
+
+    def limit_credits(self, *, used: int, reserve: int) -> None:
+        """Make no call that would leave less than `reserve` of the month's credits, of which `used` are gone."""
+        self.client.limit_credits(used=used, reserve=reserve)
 
     def longest_window(self, step: str) -> timedelta:
         """Return how much one call gives."""

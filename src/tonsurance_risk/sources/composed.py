@@ -14,7 +14,7 @@ from tonsurance_risk.assets import canonical
 from tonsurance_risk.core.consensus import AGREEMENT, ConsensusPrices, consensus_prices
 from tonsurance_risk.errors import RiskError, SettingsError, SourceUnavailableError, UnknownAssetError
 from tonsurance_risk.model import as_utc, text, unique
-from tonsurance_risk.ports import PriceSource
+from tonsurance_risk.ports import PriceSource, SourceUsage, usage_of
 from tonsurance_risk.sources.detail import DETAIL, FetchDetail
 from tonsurance_risk.sources.steps import between, step_span
 from tonsurance_risk.sources.vendors import vendor_of
@@ -61,6 +61,11 @@ class _Several:
 
     def __repr__(self) -> str:
         return self.name
+
+    @property
+    def usage(self) -> SourceUsage:
+        """What was asked of the hosts of those that count it."""
+        return sum(map(usage_of, self.sources), start=SourceUsage())
 
     def _note(
         self,

@@ -17,7 +17,7 @@ import pandas as pd
 from tonsurance_risk.assets import canonical, find_asset
 from tonsurance_risk.errors import UnknownAssetError
 from tonsurance_risk.model import as_utc, text
-from tonsurance_risk.ports import Clock
+from tonsurance_risk.ports import Clock, SourceUsage
 from tonsurance_risk.sources.defillama_answers import (
     on_grid,
     parse_chain_tvl,
@@ -73,6 +73,11 @@ class DefiLlamaSource(VenueSource):
         self._asking_first = threading.Lock()
         self._firsts: dict[str, pd.Timestamp] = {}
         self._chains = HttpClient(base_url or "https://api.llama.fi", **options)
+
+    @property
+    def usage(self) -> SourceUsage:
+        """What was asked of the three hosts."""
+        return self.client.usage + self._stablecoins.usage + self._chains.usage
 
     def close(self) -> None:
         """Close all connections."""

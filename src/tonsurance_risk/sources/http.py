@@ -11,6 +11,7 @@ import logging
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self, TypeVar
@@ -29,6 +30,7 @@ from tonsurance_risk.errors import (
     SourceUnavailableError,
     UnknownAssetError,
 )
+from tonsurance_risk.ports import SourceUsage
 from tonsurance_risk.sources.rate_limit import HostLimits, TokenBucket
 from tonsurance_risk.sources.retries import CircuitBreaker, RetryBudget, RetryRule, parse_retry_after
 from tonsurance_risk.sources.transport import FAILURES, WITHIN, DeadlineTransport, bounded_body
@@ -180,6 +182,10 @@ class HttpClient:
         self._lock = threading.Lock()
         self.calls = 0
         self.credits = 0
+        self._answers: Counter[str] = Counter()
+        self._waited = 0.0
+        self._used_elsewhere = 0
+        self._reserve = 0
 
     def __repr__(self) -> str:
         return f"HttpClient({self._base_url!r})"
@@ -188,6 +194,23 @@ class HttpClient:
     def retries(self) -> int:
         """Attempts that were repetitions."""
         return self._budget.retries
+
+    @property
+    def usage(self) -> SourceUsage:
+        """What was asked of the host since the client was made."""
+        with self._lock:
+            return SourceUsage(
+                requests=dict(self._answers),
+                credits=self.credits,
+                retry_wait_seconds=self._waited,
+                circuit_open=self._breaker.is_open,
+            )
+
+    def limit_credits(self, *, used: int, reserve: int) -> None:
+        """Make no call that would leave less than `reserve` of the month's credits; `used` are gone now."""
+        with self._lock:
+            self._used_elsewhere = used - self.credits
+            self._reserve = reserve
 
     def get(
         self,
@@ -288,7 +311,13 @@ class HttpClient:
         with self._lock:
             self.calls += 1
             self.credits += cost
-        status, headers, body = self._exchange(path, params, ends_at)
+        answer = "none"
+        try:
+            status, headers, body = self._exchange(path, params, ends_at)
+            answer = f"{status // 100}xx"
+        finally:
+            with self._lock:
+                self._answers[answer] += 1
         if status == 200:
             return body
         if 300 <= status < 400:
@@ -303,11 +332,12 @@ class HttpClient:
 
     def _check_credits(self, cost: int) -> None:
         most = self._limits.monthly_credits
-        if most is not None and self.credits + cost > most:
+        with self._lock:
+            used = self._used_elsewhere + self.credits
+        if most is not None and used + cost > most - self._reserve:
+            kept = f", {self._reserve:,} are kept for the daily job" if self._reserve else ""
             raise CreditsUsedUpError(
-                f"{self.credits:,} of {most:,} credits of the month are used by this run",
-                observed=self.credits,
-                required=most,
+                f"{used:,} of {most:,} credits of the month are used{kept}", observed=used, required=most
             )
 
     def _exchange(
@@ -356,6 +386,8 @@ class HttpClient:
         return state.attempt_number >= self._rule.attempts or not in_time or not self._budget.grant()
 
     def _tell(self, path: str, state: tenacity.RetryCallState) -> None:
+        with self._lock:
+            self._waited += state.upcoming_sleep
         error = state.outcome.exception() if state.outcome else None
         _log.info(
             "%s/%s: attempt %d of %d failed, the next in %.1f s: %s",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 
@@ -72,6 +73,23 @@ def source_names() -> list[str]:
     ['sample', 'csv']
     """
     return [*BUILT_IN, *sorted({point.name for point in entry_points(group=GROUP)} - set(BUILT_IN))]
+
+
+def stored_name(spec: str) -> str:
+    """Return the name under which prices of a source are stored; text that is no source is one already.
+
+    Examples
+    --------
+    >>> stored_name("coingecko:pro"), stored_name("desk prices")
+    ('coingecko', 'desk prices')
+    """
+    name = spec.partition(":")[0]
+    if name == "coingecko":
+        return name  # without the key that opening it needs
+    if name in source_names():
+        with suppress(SettingsError):
+            return open_source(spec).name
+    return spec
 
 
 def _plugged_in(point: EntryPoint, place: str) -> PriceSource:

@@ -129,6 +129,12 @@ class CircuitBreaker:
         self._failures = 0
         self._closed_at = 0.0
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the host is left alone now."""
+        with self._lock:
+            return self._failures >= self._limit and self._closed_at > self._clock()
+
     def check(self) -> None:
         """Raise a `SourceUnavailableError` while the host is left alone."""
         with self._lock:

@@ -13,7 +13,7 @@ import pandas as pd
 from tonsurance_risk.assets import canonical
 from tonsurance_risk.errors import RiskError, UnknownAssetError
 from tonsurance_risk.model import as_utc, text
-from tonsurance_risk.ports import Clock, SystemClock
+from tonsurance_risk.ports import Clock, SourceUsage, SystemClock
 from tonsurance_risk.sources.http import Explain, HttpClient, explain_status
 from tonsurance_risk.sources.rate_limit import HostLimits
 from tonsurance_risk.sources.steps import step_span
@@ -106,6 +106,11 @@ class VenueSource:
     def calls(self) -> int:
         """Attempts that were sent."""
         return self.client.calls
+
+    @property
+    def usage(self) -> SourceUsage:
+        """What was asked of the host."""
+        return self.client.usage
 
     def longest_window(self, step: str) -> timedelta:
         """Return how much one call gives."""
