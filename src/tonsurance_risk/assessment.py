@@ -24,6 +24,7 @@ from tonsurance_risk.core.comparison import (
 from tonsurance_risk.core.consensus import check_sources, confirm_events
 from tonsurance_risk.core.depeg import detect_depegs
 from tonsurance_risk.core.dependence import Dependence, assess_dependence
+from tonsurance_risk.core.explanation import EarlierRun, explained
 from tonsurance_risk.core.portfolio import portfolio_metrics
 from tonsurance_risk.core.prices import peg_of, peg_reference, valid_index, valid_prices
 from tonsurance_risk.core.quality import QualityReport, QualityRules, typical_step
@@ -72,6 +73,7 @@ def assess(
     source: str = "not named",
     others: Sequence[pd.DataFrame] = (),
     open_alerts: Iterable[OpenAlert] = (),
+    before: EarlierRun | None = None,
 ) -> RiskReport:
     """Assess the risk of a vault from prices known at `as_of`.
 
@@ -102,6 +104,8 @@ def assess(
         that repeats `prices` to the last digit confirms nothing.
     open_alerts : iterable of OpenAlert
         Those open after the report before this one.
+    before : EarlierRun, optional
+        The run of that report, to explain what changed since.
 
     Returns
     -------
@@ -204,6 +208,7 @@ def assess(
             events=events,
             dependence=dependence,
         ),
+        explanation=explained(before, sample),
         contagion=contagion,
         alerts=tuple(alerts),
         recommendations=tuple(recommendations(alerts, findings)),

@@ -1,4 +1,4 @@
-"""Vaults from files, a sample vault, and the catalogue of known depegs."""
+"""Vaults from files, runs from stored inputs, a sample vault, and the catalogue of known depegs."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ import numpy as np
 import pandas as pd
 
 from tonsurance_risk.assets import STABLECOINS, check_symbols
+from tonsurance_risk.core.correlation import CorrelationMatrix
+from tonsurance_risk.core.sample import LossSample
+from tonsurance_risk.core.simulation import simulate_losses
 from tonsurance_risk.errors import SettingsError
-from tonsurance_risk.model import AccruingPeg, Asset, Direction, FixedPeg, FloatArray, Peg, Policy, Vault
+from tonsurance_risk.model import AccruingPeg, Asset, Direction, FixedPeg, FloatArray, Peg, Policy, Scenario, Vault
 
 _Json: TypeAlias = Any
 """What json.loads gives when objects are tuples of pairs."""
@@ -90,6 +93,54 @@ def read_vault(
             raise SettingsError(f"{where} states its own btc_value; leave out btc_value={btc_value!r}")
         form["btc_value"] = btc_value
     return _vault(form, tuple(assets), where)
+
+
+def simulate_again(document: Mapping[str, Any]) -> LossSample:
+    """Return the run that stored inputs describe, simulated again: the same losses on the same kind of machine.
+
+    Parameters
+    ----------
+    document : mapping
+        As `RiskReport.run_inputs` gives it and `ResultStore.load_run_inputs` returns it.
+
+    Returns
+    -------
+    LossSample
+
+    Raises
+    ------
+    SettingsError
+        If it is not such a document.
+
+    Examples
+    --------
+    >>> document = {
+    ...     "vault": {"capital": 1e6, "policies": []},
+    ...     "scenarios": [{"name": "calm", "probability": 1.0}],
+    ...     "correlation": {"assets": ["USDC"], "values": [[1.0]]},
+    ...     "volatility": {},
+    ...     "settings": {"n": 100, "seed": 0, "sampling": "stratified"},
+    ... }
+    >>> simulate_again(document).worst
+    0.0
+    """
+    where = "the inputs of a run"
+    try:
+        vault = _json_form(json.dumps(document["vault"]), where)
+        symbols = list(document["correlation"]["assets"])
+        correlation = pd.DataFrame(document["correlation"]["values"], index=symbols, columns=symbols)
+        settings = document["settings"]
+        return simulate_losses(
+            _vault(vault, (), where),
+            [Scenario(**scenario) for scenario in document["scenarios"]],
+            correlation=CorrelationMatrix.from_frame(correlation),
+            volatility=document["volatility"],
+            n=settings["n"],
+            seed=settings["seed"],
+            sampling=settings["sampling"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise SettingsError(f"{where} cannot be read: {error!r}") from error
 
 
 def _text(path: str | os.PathLike[str]) -> str:

@@ -59,6 +59,8 @@ class RiskReport:
         The book, the scenarios, and what was computed from them.
     var_trend, comparison : dict
         Against stored snapshots; None with a reason where there are none.
+    explanation : dict
+        Why value at risk and expected shortfall changed since the report before; None with a reason without one.
     contagion : DataFrame
         Highly correlated pairs of the shock matrix.
     alerts, recommendations : tuple
@@ -89,6 +91,7 @@ class RiskReport:
     sample: LossSample
     var_trend: dict[str, Any]
     comparison: dict[str, Any]
+    explanation: dict[str, Any]
     contagion: pd.DataFrame = attrs.field(repr=False)
     alerts: tuple[Alert, ...]
     recommendations: tuple[Recommendation, ...]
@@ -151,6 +154,7 @@ class RiskReport:
             **{name: value for name, value in dependence.items() if name.startswith("tail_dependence")},
             "data_quality": self._data_quality(),
             "historical_comparison": self.comparison,
+            **self.explanation,
             "risk_alerts": [alert.to_dict() | {"since": since[alert.key]} for alert in self.alerts],
             "open_alerts": [alert.to_dict() for alert in self.open_alerts],
             "alert_changes": [change.to_dict() for change in self.alert_changes],

@@ -280,8 +280,8 @@ def test_the_document_has_its_keys_and_no_nan():
     assert {
         "schema_version", "generated_at", "report_date", "as_of", "horizon_days", "software_version", "seed", "inputs",
         "portfolio_summary", "var_analysis", "stress_test_results", "depeg_events", "correlations", "contagion",
-        "co_depegs", "tail_dependence", "data_quality", "historical_comparison", "risk_alerts", "open_alerts",
-        "alert_changes", "recommendations", "chart_data",
+        "co_depegs", "tail_dependence", "data_quality", "historical_comparison", "var_explanation",
+        "var_explanation_reason", "risk_alerts", "open_alerts", "alert_changes", "recommendations", "chart_data",
     } == set(document)  # fmt: skip
     assert ("2024-12-31", "2024-12-31T00:00:00Z", 365, 0) == tuple(
         document[key] for key in ("report_date", "as_of", "horizon_days", "seed")

@@ -7,10 +7,12 @@ import json
 import math
 
 import attrs
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tonsurance_risk as tr
 from tonsurance_risk.assets import STABLECOINS
 from tonsurance_risk.errors import RiskError, SettingsError, UnknownAssetError
 from tonsurance_risk.inputs import read_vault, sample_vault
@@ -362,3 +364,62 @@ def test_the_sample_vault_goes_through_a_file(written):
     assert read_vault(written(sample_vault().to_dict())) == sample_vault()
     table = sample_vault().to_frame().to_csv(index=False)
     assert read_vault(written(table, "v.csv"), capital=5e7, btc_value=2e6) == sample_vault()
+
+
+class TestSimulateAgain:
+    """A run from the inputs that a store keeps."""
+
+    def document(self, **changes):
+        """Return the inputs of a run with everything in it, through JSON."""
+        vault = Vault(
+            1e6,
+            [Policy("1", "USDC", 1e5, 0.98, 0.6), Policy("2", "EURX", 1e5, 0.98, 0.6)],
+            btc_value=1e4,
+            assets=[Asset("EURX", peg=AccruingPeg(start=1.1)), Asset("GBPX", peg=FixedPeg(1.3))],
+            aggregate_limit=1.5e5,
+        )
+        document = {
+            "vault": vault.to_dict(),
+            "scenarios": [
+                scenario.to_dict()
+                for scenario in (*tr.builtin_scenarios(), tr.Scenario("off", 0.1, is_active=False))
+            ],
+            "correlation": {"window_days": 90, "assets": ["USDC", "EURX"], "values": [[1.0, 0.3], [0.3, 1.0]]},
+            "volatility": {"USDC": 0.01, "EURX": 0.03, "BTC": 0.1},
+            "settings": {"n": 1000, "seed": 3, "sampling": "plain", "software_version": "0"},
+        }
+        return vault, json.loads(json.dumps(document | changes))
+
+    def test_the_losses_are_the_same(self):
+        """To the bit, with coins of one's own, a limit, and a scenario that is off."""
+        vault, document = self.document()
+        again = tr.simulate_again(document)
+
+        scenarios = [*tr.builtin_scenarios(), tr.Scenario("off", 0.1, is_active=False)]
+        matrix = pd.DataFrame([[1.0, 0.3], [0.3, 1.0]], index=["USDC", "EURX"], columns=["USDC", "EURX"])
+        sigma = {"USDC": 0.01, "EURX": 0.03, "BTC": 0.1}
+        first = tr.simulate_losses(
+            vault, scenarios, correlation=matrix, volatility=sigma, n=1000, seed=3, sampling="plain"
+        )
+        assert first.losses.tolist() == again.losses.tolist()
+        assert vault == again.inputs.vault
+        assert tuple(scenarios) == again.inputs.scenarios
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"settings": {"n": 0, "seed": 0, "sampling": "plain"}},
+            {"settings": {}},
+            {"vault": {"capital": -1.0, "policies": []}},
+            {"vault": None},
+            {"scenarios": [{"name": "x"}]},
+            {"scenarios": [3]},
+            {"correlation": {"assets": ["USDC"], "values": [[2.0]]}},
+            {"correlation": {"assets": ["USDC", "DAI"], "values": [[1.0]]}},
+            {"volatility": {"USDC": "much"}},
+        ],
+    )
+    def test_other_documents(self, changes):
+        """Are refused as settings that cannot be read."""
+        with pytest.raises(SettingsError, match="the inputs of a run"):
+            tr.simulate_again(self.document(**changes)[1])

@@ -21,6 +21,7 @@ from tonsurance_risk.report import RiskReport
 from tonsurance_risk.reporting.files import save_report, writable_folder
 from tonsurance_risk.runner.calibration import stored_scenarios
 from tonsurance_risk.runner.desk import INSTANT, RETENTION, Desk, Progress
+from tonsurance_risk.runner.earlier import earlier_run
 from tonsurance_risk.runner.jobs import Job, Outcome
 from tonsurance_risk.runner.prices import other_prices
 from tonsurance_risk.runner.runs import details_of, run_job, under_lock
@@ -47,6 +48,7 @@ def report_risk(desk: Desk, date: pd.Timestamp, lock: JobLock) -> Outcome:
         n=desk.n,
         source=desk.source.name,
         others=other_prices(store, desk.source.name, desk.step, since, until),
+        before=earlier_run(store, before),
         open_alerts=[OpenAlert.from_dict(one) for last in before for one in last.get("open_alerts", ())],
     )
     document = report.to_dict()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sqlite3
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ import pytest
 
 import tonsurance_risk as tr
 from tonsurance_risk.errors import SettingsError, StorageError, StoreBusyError
+from tonsurance_risk.storage import MemoryStore
 
 DATE = datetime(2024, 1, 29, tzinfo=UTC)
 ROWS = "timestamp,price\n" + "".join(f"2024-01-{day:02d}T00:00:00Z,0.99{day:02d}\n" for day in range(1, 29))
@@ -165,3 +167,65 @@ def test_what_the_store_has_of_another_source_confirms_events(folder, tmp_path):
     assert any("USDC" in m and "(confirmed by another source)" in m for m in messages)
     assert any("DAI" in m and "(no other source shows it)" in m for m in messages)
     assert all("(unconfirmed)" in a["message"] for a in alone.document["risk_alerts"] if a["rule"] == "open_depeg")
+
+
+class TestExplanation:
+    """What changed since the report before, from the inputs that the store kept."""
+
+    def days(self, store, folder, vaults, **options):
+        """Return the documents of days in a row."""
+        source = tr.sources.CsvSource(folder)
+        return [
+            tr.run_daily(
+                store, source, vault, as_of=DATE.replace(day=25 + k), step="1d", n=500, **options
+            ).document
+            for k, vault in enumerate(vaults)
+        ]
+
+    def book(self, coverage):
+        """Return a vault."""
+        return tr.Vault(1e6, [tr.Policy("1", "USDC", coverage, 0.95, 0.5)], btc_value=1e4)
+
+    def test_from_day_to_day(self, folder):
+        """The measures of both reports, to the bit, and parts that sum to the change; the first has none."""
+        with tr.open_store("memory://") as store:
+            first, second = self.days(store, folder, [self.book(1e5), self.book(2e5)])
+
+        assert first["var_explanation"] is None
+        assert "no earlier report" in first["var_explanation_reason"]
+        explained = second["var_explanation"]
+        assert first["as_of"] == explained["since"]
+        assert "var_explanation_reason" not in second
+        for name, change in explained["measures"].items():
+            before, after = (document["var_analysis"][name]["value"] for document in (first, second))
+            assert (before, before, after) == (change["published_before"], change["before"], change["after"])
+            assert after - before == math.fsum(part["value"] for part in change["parts"].values())
+        assert explained["measures"]["var_99"]["parts"]["vault"]["value"] > 0.0
+        assert 1e5 == explained["drivers"]["vault"]["coverage_change_usd"]
+        assert {"vault", "prices_and_volatility", "correlations", "scenarios", "sampling_noise"} == set(
+            explained["drivers"]
+        )
+
+    def test_a_report_whose_inputs_are_gone(self, folder):
+        """Explains nothing, and says so."""
+
+        class Forgetful(MemoryStore):
+            def load_run_inputs(self, content_hash):
+                raise LookupError(content_hash)
+
+        with Forgetful() as store:
+            _, second = self.days(store, folder, [self.book(1e5), self.book(2e5)])
+
+        assert second["var_explanation"] is None
+        assert "with its inputs" in second["var_explanation_reason"]
+
+    def test_only_reports_before_the_date_count(self, folder):
+        """A date that is done again is explained from the day before it, not from itself or later ones."""
+        with tr.open_store("memory://") as store:
+            first, _ = self.days(store, folder, [self.book(1e5), self.book(2e5)])
+            again = tr.run_daily(
+                store, tr.sources.CsvSource(folder), self.book(3e5), as_of=DATE.replace(day=26), step="1d", n=500
+            ).document
+
+        assert first["as_of"] == again["var_explanation"]["since"]
+        assert 2e5 == again["var_explanation"]["drivers"]["vault"]["coverage_change_usd"]
