@@ -13,7 +13,7 @@ import pandas as pd
 
 from tonsurance_risk.assets import NOT_COINS_ON_PEG, canonical, check_symbols, own_pegs
 from tonsurance_risk.core.alert_memory import OpenAlert, remember
-from tonsurance_risk.core.alerts import Findings, recommendations, risk_alerts
+from tonsurance_risk.core.alerts import Findings, risk_alerts
 from tonsurance_risk.core.comparison import (
     TREND,
     computed_or_reason,
@@ -28,6 +28,7 @@ from tonsurance_risk.core.explanation import EarlierRun, explained
 from tonsurance_risk.core.portfolio import portfolio_metrics
 from tonsurance_risk.core.prices import peg_of, peg_reference, valid_index, valid_prices
 from tonsurance_risk.core.quality import QualityReport, QualityRules, typical_step
+from tonsurance_risk.core.recommendations import recommendations
 from tonsurance_risk.core.scenarios import builtin_scenarios
 from tonsurance_risk.core.simulation import MOST_SIMULATIONS, adaptive_simulation_count, simulate_losses
 from tonsurance_risk.core.stress import stress_test
@@ -168,6 +169,7 @@ def assess(
     open_events = [event for event in events if event.is_open]
     findings = Findings(
         vault=vault,
+        scenarios=listed,
         metrics=metrics,
         stress=stress,
         var_95=var_95,

@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 
 from tonsurance_risk.core.alert_memory import AlertChange, OpenAlert
-from tonsurance_risk.core.alerts import Alert, Recommendation
+from tonsurance_risk.core.alerts import Alert
 from tonsurance_risk.core.consensus import is_copy
 from tonsurance_risk.core.correlation import CorrelationMatrix
 from tonsurance_risk.core.dependence import Dependence
 from tonsurance_risk.core.fingerprint import content_hash, prices_hash
 from tonsurance_risk.core.portfolio import PortfolioMetrics
 from tonsurance_risk.core.quality import QualityReport
+from tonsurance_risk.core.recommendations import Recommendation
 from tonsurance_risk.core.simulation import LossSample
 from tonsurance_risk.core.stress import StressResult
 from tonsurance_risk.core.tables import json_rows

@@ -156,7 +156,7 @@ def test_the_order_of_core():
         "psd", "association", "bootstrap", "correlation", "windows", "volatility", "scenarios", "measures", "statistics",
         "contagion", "first_component", "sensitivity", "regimes", "result_checks", "dependence", "payoff", "loss_model",
         "sampling", "importance", "tally", "variance", "intervals", "execution", "engine", "contributions", "sample",
-        "simulation", "marginal", "stress", "portfolio", "alerts", "alert_memory", "comparison", "fingerprint",
+        "simulation", "marginal", "stress", "portfolio", "remedies", "alerts", "recommendations", "alert_memory", "comparison", "fingerprint",
         "run_changes", "explanation", "backtest", "backtest_shortfall", "replay", "nearest_loss", "reverse_stress",
     ]  # fmt: skip
     modules = {path.stem for path in (PACKAGE / "core").glob("*.py")} - {"__init__"}

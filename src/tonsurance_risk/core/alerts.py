@@ -1,19 +1,17 @@
-"""Alerts of a risk report, and the recommendations that would clear them. Every rule is here."""
+"""Alerts of a risk report. Every rule is here; what would clear them is in `recommendations`."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import attrs
 import pandas as pd
 
 from tonsurance_risk.assets import canonical
-from tonsurance_risk.core.portfolio import PortfolioMetrics, coverage_by_asset
+from tonsurance_risk.core.portfolio import PortfolioMetrics
 from tonsurance_risk.core.stress import LARGE_SHARE_OF_CAPITAL, StressResult
-from tonsurance_risk.core.volatility import LEAST_OBSERVATIONS
-from tonsurance_risk.model import BTC, DepegEvent, Vault, iso
+from tonsurance_risk.model import BTC, DepegEvent, Scenario, Vault, iso
 
 Severity = Literal["low", "medium", "high", "critical"]
 SEVERITIES: tuple[Severity, ...] = ("critical", "high", "medium", "low")
@@ -22,8 +20,8 @@ LTV_CRITICAL, LTV_HIGH = 0.8, 0.7
 VAR_TREND_HIGH = 0.20
 DIVERSIFICATION_MEDIUM = 0.5
 CONTAGION_HIGH = 0.8
-RESERVE_MULTIPLE = 1.5
-"""The reserve for VaR 95, as a multiple of it."""
+LEAST_PRICES = 1.0
+"""One price of an asset is enough for it not to be without."""
 
 
 @attrs.frozen
@@ -63,27 +61,14 @@ class Alert:
         return attrs.asdict(self) | {"key": self.key}
 
 
-@attrs.frozen
-class Recommendation:
-    """What to do about the alerts of a rule, with its number [USD, or a fraction as the message says]."""
-
-    rule: str
-    message: str
-    value: float | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields."""
-        return attrs.asdict(self)
-
-
 @attrs.frozen(kw_only=True)
 class Findings:
     """What the rules look at.
 
     Parameters
     ----------
-    vault, metrics, stress
-        The book, its figures and its stress test.
+    vault, scenarios, metrics, stress
+        The book, the scenarios, the book's figures and its stress test.
     var_95 : float
         [USD]
     var_trend_30d : float, optional
@@ -101,6 +86,7 @@ class Findings:
     """
 
     vault: Vault
+    scenarios: Sequence[Scenario]
     metrics: PortfolioMetrics
     stress: StressResult
     var_95: float
@@ -129,22 +115,6 @@ def risk_alerts(findings: Findings) -> list[Alert]:
         *_data_alerts(findings),
     ]
     return sorted(alerts, key=lambda alert: SEVERITIES.index(alert.severity))
-
-
-def recommendations(alerts: Iterable[Alert], findings: Findings) -> list[Recommendation]:
-    """Return what would clear the alerts, one for each rule that fired, in the order of the alerts."""
-    advice = {
-        "ltv": _about_ltv,
-        "var_95_trend_30d": _about_var,
-        "diversification": _about_diversification,
-        "worst_stress": _about_stress,
-        "contagion": _about_contagion,
-        "open_depeg": _about_open_depegs,
-        "covered_without_prices": _about_missing_prices,
-        "held_without_prices": _about_missing_btc,
-        "stale_data": _about_stale_data,
-    }
-    return [advice[rule](findings) for rule in dict.fromkeys(alert.rule for alert in alerts) if rule in advice]
 
 
 def _book_alerts(findings: Findings) -> Iterator[Alert]:
@@ -220,86 +190,13 @@ def _data_alerts(findings: Findings) -> Iterator[Alert]:
     for asset in findings.without_prices:
         if asset == BTC:
             message = "the vault holds BTC and has no price of it: simulated with a fallback volatility"
-            yield Alert("medium", "data", message, "held_without_prices", 0.0, LEAST_OBSERVATIONS, asset)
+            yield Alert("medium", "data", message, "held_without_prices", 0.0, LEAST_PRICES, asset)
             continue
         message = f"{asset} is covered and has no prices: simulated from scenario prices and a fallback volatility"
-        yield Alert("high", "data", message, "covered_without_prices", 0.0, LEAST_OBSERVATIONS, asset)
+        yield Alert("high", "data", message, "covered_without_prices", 0.0, LEAST_PRICES, asset)
     for asset, (hours, accepted) in findings.ages.items():
         message = f"the newest price of {asset} is {hours:.1f} h old, accepted are {accepted:g} h"
         yield Alert("high", "data", message, "stale_data", hours, accepted, asset)
-
-
-def _about_ltv(findings: Findings) -> Recommendation:
-    # The alert fires at the threshold itself, so a dollar more than the quotient is needed.
-    more = math.floor(findings.vault.coverage / LTV_HIGH - findings.vault.capital) + 1.0
-    less = math.floor(findings.vault.coverage - LTV_HIGH * findings.vault.capital) + 1.0
-    message = (
-        f"raise capital by {more:,.0f} USD or cut coverage by {less:,.0f} USD for an LTV below {LTV_HIGH:.0%}"
-    )
-    return Recommendation("ltv", message, more)
-
-
-def _about_var(findings: Findings) -> Recommendation:
-    reserve = RESERVE_MULTIPLE * max(findings.var_95, 0.0)
-    message = (
-        f"hold a reserve of {reserve:,.0f} USD for VaR 95 ({RESERVE_MULTIPLE:g} x {findings.var_95:,.0f} USD)"
-    )
-    return Recommendation("var_95_trend_30d", message, reserve)
-
-
-def _about_diversification(findings: Findings) -> Recommendation:
-    by_asset = coverage_by_asset(findings.vault)
-    largest = max(by_asset, key=lambda asset: by_asset[asset])
-    share = by_asset[largest] / findings.vault.coverage
-    message = f"write new cover on other coins than {largest}, which has {share:.0%} of the coverage"
-    return Recommendation("diversification", message, share)
-
-
-def _about_stress(findings: Findings) -> Recommendation:
-    more = math.ceil(findings.stress.worst_loss / LARGE_SHARE_OF_CAPITAL - findings.vault.capital)
-    message = (
-        f"raise capital by {more:,.0f} USD, so that {findings.stress.worst_scenario} loses at most "
-        f"{LARGE_SHARE_OF_CAPITAL:.0%} of it"
-    )
-    return Recommendation("worst_stress", message, float(more))
-
-
-def _about_contagion(findings: Findings) -> Recommendation:
-    coins = sorted({*findings.contagion["asset_1"], *findings.contagion["asset_2"]})
-    by_asset = coverage_by_asset(findings.vault)
-    together = math.fsum(by_asset.get(coin, 0.0) for coin in coins)
-    message = f"treat {', '.join(coins)} as one risk: their coverage together is {together:,.0f} USD"
-    return Recommendation("contagion", message, together)
-
-
-def _about_open_depegs(findings: Findings) -> Recommendation:
-    off_peg = sorted({event.asset for event in findings.open_events if event.direction == "below"})
-    due = math.fsum(
-        policy.payout(findings.ratios[canonical(policy.asset)])
-        for policy in findings.vault.policies
-        if canonical(policy.asset) in off_peg
-    )
-    message = f"keep {due:,.0f} USD liquid: what the policies on {', '.join(off_peg)} pay at the newest prices"
-    return Recommendation("open_depeg", message, due)
-
-
-def _about_missing_prices(findings: Findings) -> Recommendation:
-    missing = sorted(asset for asset in findings.without_prices if asset != BTC)
-    by_asset = coverage_by_asset(findings.vault)
-    unseen = math.fsum(by_asset[asset] for asset in missing)
-    message = f"find a price source for {', '.join(missing)}: {unseen:,.0f} USD of coverage is not watched"
-    return Recommendation("covered_without_prices", message, unseen)
-
-
-def _about_missing_btc(findings: Findings) -> Recommendation:
-    message = f"find a price source for BTC: {findings.vault.btc_value:,.0f} USD of it are not watched"
-    return Recommendation("held_without_prices", message, findings.vault.btc_value)
-
-
-def _about_stale_data(findings: Findings) -> Recommendation:
-    oldest = max(findings.ages, key=lambda asset: findings.ages[asset][0])
-    message = f"fetch new prices of {', '.join(sorted(findings.ages))}; the oldest is {oldest}"
-    return Recommendation("stale_data", message, findings.ages[oldest][0])
 
 
 def _highest_triggers(vault: Vault) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
@@ -67,7 +68,7 @@ def portfolio_metrics(vault: Vault) -> PortfolioMetrics:
         n_policies=len(vault.policies),
         ltv=vault.ltv,
         utilization=vault.ltv / LARGEST_LTV,
-        diversification=_diversification(vault),
+        diversification=spread(coverage_by_asset(vault).values()),
     )
 
 
@@ -79,10 +80,11 @@ def coverage_by_asset(vault: Vault) -> dict[str, float]:
     return {asset: math.fsum(amounts[asset]) for asset in sorted(amounts)}
 
 
-def _diversification(vault: Vault) -> float:
-    by_asset = coverage_by_asset(vault)
-    if not by_asset:
+def spread(amounts: Iterable[float]) -> float:
+    """Return the entropy of amounts > 0 over that of 14 equal ones, or of as many as there are; 1 for none."""
+    listed = list(amounts)
+    if not listed:
         return 1.0
-    shares = [amount / vault.coverage for amount in by_asset.values()]
-    entropy = math.fsum(-share * math.log(share) for share in shares)
-    return min(max(entropy / math.log(max(len(STABLECOINS), len(by_asset))), 0.0), 1.0)
+    total = math.fsum(listed)
+    entropy = math.fsum(-amount / total * math.log(amount / total) for amount in listed)
+    return min(max(entropy / math.log(max(len(STABLECOINS), len(listed))), 0.0), 1.0)
