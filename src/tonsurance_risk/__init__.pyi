@@ -3,7 +3,7 @@
 from . import errors as errors, plots as plots, sources as sources, storage as storage
 from .assessment import assess as assess
 from .assets import STABLECOINS as STABLECOINS, get_asset as get_asset
-from .core.alerts import Alert as Alert, Recommendation as Recommendation
+from .core.alerts import Alert as Alert
 from .core.alignment import align_prices as align_prices
 from .core.backtest import VarBacktest as VarBacktest, backtest_var as backtest_var
 from .core.backtest_shortfall import (
@@ -25,6 +25,12 @@ from .core.contagion import (
 from .core.correlation import CorrelationMatrix as CorrelationMatrix, PsdRepair as PsdRepair
 from .core.depeg import detect_depegs as detect_depegs, events_to_frame as events_to_frame
 from .core.detector import DepegDetector as DepegDetector
+from .core.explanation import (
+    EarlierRun as EarlierRun,
+    Explanation as Explanation,
+    MeasureChange as MeasureChange,
+    explain_change as explain_change,
+)
 from .core.marginal import MarginalRisk as MarginalRisk, marginal_risk as marginal_risk
 from .core.measures import expected_shortfall as expected_shortfall, value_at_risk as value_at_risk
 from .core.portfolio import PortfolioMetrics as PortfolioMetrics, portfolio_metrics as portfolio_metrics
@@ -33,7 +39,9 @@ from .core.quality import (
     QualityRules as QualityRules,
     check_prices as check_prices,
 )
+from .core.recommendations import Recommendation as Recommendation
 from .core.regimes import RegimeChange as RegimeChange, correlation_regime_change as correlation_regime_change
+from .core.remedies import Clearing as Clearing, Remedy as Remedy, apply_remedy as apply_remedy
 from .core.replay import EventReplay as EventReplay, replay_event as replay_event
 from .core.result_checks import check_correlation as check_correlation, check_events as check_events
 from .core.returns import log_returns as log_returns

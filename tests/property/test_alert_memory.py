@@ -74,9 +74,29 @@ def test_after_a_long_silence_it_is_over_at_once():
 
 def test_an_open_alert_survives_its_document():
     """As it is in a stored report."""
-    one = OpenAlert(key="ltv", severity="critical", since=FIRST, seen=FIRST + DAY)
+    one = OpenAlert(key="ltv", severity="critical", since=FIRST, seen=FIRST + DAY, value=0.8, threshold=0.7)
 
     assert OpenAlert.from_dict(one.to_dict()) == one
+    older = {name: one.to_dict()[name] for name in ("key", "severity", "since", "seen")}
+    assert (None, None) == (OpenAlert.from_dict(older).value, OpenAlert.from_dict(older).threshold)
+
+
+def test_an_open_alert_says_rule_value_threshold_and_since_when():
+    """Of the report in which it was last seen, also while it does not fire."""
+    memory, _ = remember((), [alert()], FIRST)
+    memory, _ = remember(memory, [Alert("high", "depeg", "worse", "open_depeg", 0.85, 0.99, "USDC")], FIRST + DAY)
+    memory, _ = remember(memory, [], FIRST + 2 * DAY)
+
+    [document] = [one.to_dict() for one in memory]
+    assert document == {
+        "key": "open_depeg:USDC",
+        "rule": "open_depeg",
+        "severity": "high",
+        "value": 0.85,
+        "threshold": 0.99,
+        "since": "2025-01-01T00:00:00Z",
+        "seen": "2025-01-02T00:00:00Z",
+    }
 
 
 @given(FIRINGS)

@@ -31,22 +31,45 @@ class OpenAlert:
         The worst that was said of it.
     since, seen : Timestamp
         The first and the last report in which it fired.
+    value, threshold : float or None
+        What the rule saw when it was last seen, and its bound; see `Alert`.
     """
 
     key: str
     severity: Severity
     since: pd.Timestamp
     seen: pd.Timestamp
+    value: float | None = None
+    threshold: float | None = None
+
+    @property
+    def rule(self) -> str:
+        """The rule that fired: the key is this, and what it is about."""
+        return self.key.partition(":")[0]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields in JSON types."""
-        return {"key": self.key, "severity": self.severity, "since": iso(self.since), "seen": iso(self.seen)}
+        """Return the rule and the fields in JSON types."""
+        return {
+            "key": self.key,
+            "rule": self.rule,
+            "severity": self.severity,
+            "value": self.value,
+            "threshold": self.threshold,
+            "since": iso(self.since),
+            "seen": iso(self.seen),
+        }
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> OpenAlert:
-        """Return what `to_dict` gave."""
-        times = {name: pd.Timestamp(document[name]) for name in ("since", "seen")}
-        return cls(key=document["key"], severity=document["severity"], **times)
+        """Return what `to_dict` gave; documents of before value and threshold were kept do not have them."""
+        return cls(
+            key=document["key"],
+            severity=document["severity"],
+            since=pd.Timestamp(document["since"]),
+            seen=pd.Timestamp(document["seen"]),
+            value=document.get("value"),
+            threshold=document.get("threshold"),
+        )
 
 
 @attrs.frozen(kw_only=True)
@@ -129,6 +152,8 @@ def remember(
             else min(alert.severity, earlier.severity, key=SEVERITIES.index),
             since=as_of if earlier is None else earlier.since,
             seen=as_of,
+            value=alert.value,
+            threshold=alert.threshold,
         )
     for key, earlier in known.items():
         if as_of - earlier.seen < COOL_DOWN:
