@@ -79,6 +79,7 @@ from .inputs import (
     known_depegs as known_depegs,
     read_vault as read_vault,
     sample_vault as sample_vault,
+    simulate_again as simulate_again,
 )
 from .model import (
     AccruingPeg as AccruingPeg,
