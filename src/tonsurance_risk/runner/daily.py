@@ -17,7 +17,7 @@ from tonsurance_risk.core.alert_memory import OpenAlert
 from tonsurance_risk.core.fingerprint import content_hash
 from tonsurance_risk.model import Scenario, Vault, as_utc, iso
 from tonsurance_risk.ports import Clock, JobLock, PriceSource, Store, SystemClock
-from tonsurance_risk.report import RiskReport
+from tonsurance_risk.report import SCHEMA_VERSION, RiskReport
 from tonsurance_risk.reporting.files import save_report, writable_folder
 from tonsurance_risk.runner.calibration import stored_scenarios
 from tonsurance_risk.runner.desk import INSTANT, RETENTION, Desk, Progress
@@ -34,21 +34,25 @@ def report_risk(desk: Desk, date: pd.Timestamp, lock: JobLock) -> Outcome:
     scenarios = stored_scenarios(store)
     before = store.load_reports(end=date, last=1, **desk.place)
     desk.progress("assessing", 0, 1)
+    prices = store.load_prices(desk.assets, since, until, **desk.place)
+    others = other_prices(store, desk.source.name, desk.step, since, until)
     report = assess(
-        store.load_prices(desk.assets, since, until, **desk.place),
+        prices,
         desk.vault,
         as_of=date,
         scenarios=scenarios,
         history=store.load_snapshots(end=date, **desk.place),
         step=desk.step,
+        # After the prices were read: what the store knew at that instant is what was read.
         generated_at=desk.clock.now(),
         seed=desk.seed,
         n=desk.n,
         source=desk.source.name,
-        others=other_prices(store, desk.source.name, desk.step, since, until),
+        others=others,
         open_alerts=[OpenAlert.from_dict(one) for last in before for one in last.get("open_alerts", ())],
     )
     document = report.to_dict()
+    document["inputs"]["simulations_asked"] = desk.n
     document["inputs"]["settings_sha256"] = _settings_hash(desk, scenarios)
     failed = details_of(desk, DEPEG_BACKFILL.name, date).get("failed", {})
     document["data_quality"]["failed_to_fetch"] = failed
@@ -233,6 +237,7 @@ def _settings_hash(desk: Desk, scenarios: Sequence[Scenario]) -> str:
             "seed": desk.seed,
             "n": desk.n,
             "software_version": __version__,
+            "schema_version": SCHEMA_VERSION,
         }
     )
 
