@@ -51,7 +51,7 @@ from tonsurance_risk.model import (
     Vault,
 )
 from tonsurance_risk.report import RiskReport
-from tonsurance_risk.reporting import save_report
+from tonsurance_risk.reporting import report_schema, save_report
 from tonsurance_risk.runner import RunResult, run_daily, run_weekly
 from tonsurance_risk.storage import open_store
 from tonsurance_risk.version import __version__
@@ -127,6 +127,7 @@ __all__ = [
     "portfolio_metrics",
     "read_vault",
     "replay_event",
+    "report_schema",
     "reverse_stress",
     "rolling_correlation",
     "run_daily",

@@ -29,7 +29,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from tonsurance_risk import cli_config, cli_db, cli_runs, cli_scenarios, cli_serve
+from tonsurance_risk import cli_config, cli_db, cli_report, cli_runs, cli_scenarios, cli_serve, cli_simulate
 from tonsurance_risk.core.simulation import MOST_SIMULATIONS
 from tonsurance_risk.core.windows import LONGEST_WINDOW
 from tonsurance_risk.errors import LockHeldError, RiskError, SettingsError, UnknownAssetError
@@ -77,8 +77,15 @@ _SOURCES = (
     "defillama, or one of an installed plug-in."
 )
 
-for _name, _group in {"config": cli_config, "db": cli_db, "scenarios": cli_scenarios}.items():
+for _name, _group in {
+    "config": cli_config,
+    "db": cli_db,
+    "report": cli_report,
+    "scenarios": cli_scenarios,
+}.items():
     app.add_typer(_group.app, name=_name)
+app.command()(cli_simulate.simulate)
+app.command()(cli_simulate.stress)
 for _command in (cli_runs.weekly, cli_runs.run, cli_runs.schedule, cli_runs.status, cli_serve.serve):
     app.command()(_command)
 

@@ -92,6 +92,11 @@ def read_vault(
     return _vault(form, tuple(assets), where)
 
 
+def vault_of(document: Mapping[str, Any], where: str = "the vault") -> Vault:
+    """Return the vault of a document that `Vault.to_dict` gave; errors as of `read_vault`."""
+    return _vault(_json_form(json.dumps(document), where), (), where)
+
+
 def _text(path: str | os.PathLike[str]) -> str:
     try:
         return Path(path).read_text(encoding="utf-8-sig")

@@ -106,7 +106,7 @@ class RiskReport:
         return cast("CorrelationMatrix", self.dependence.correlations[self.shock_window])
 
     def run_inputs(self) -> dict[str, Any]:
-        """Return what the report was made from beside prices, in JSON types, and what of them it simulated with."""
+        """Return what the report was made from beside prices, and what it drew from them, in JSON types."""
         return {
             "as_of": iso(self.as_of),
             "source": self.source,

@@ -10,7 +10,11 @@ import tonsurance_risk as tr
 
 VAULT = tr.Vault(
     1e6,
-    [tr.Policy("a", "USDC", 2e5, 0.99, 0.5), tr.Policy("b", "DAI", 3e5, 0.98, 0.3), tr.Policy("c", "LUSD", 1e5, 0.9, 0.1)],
+    [
+        tr.Policy("a", "USDC", 2e5, 0.99, 0.5),
+        tr.Policy("b", "DAI", 3e5, 0.98, 0.3),
+        tr.Policy("c", "LUSD", 1e5, 0.9, 0.1),
+    ],
     btc_value=5e4,
 )
 SCENARIOS = [

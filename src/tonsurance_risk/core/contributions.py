@@ -96,10 +96,10 @@ class TailSums:
     def contribution_variances(self, needed: float, n: int) -> FloatArray:
         """Return the variances of the contributions of n independent draws, shape (n_coins + 1,) [USD^2].
 
-        With q the quantile, b the part of the losses at it that counts and m the mean amount given a loss of q, the
-        influence function of ``E[X 1(L > q) + b X 1(L = q)] / (1 - level)`` is
-        ``((X - m) (1(L > q) + b 1(L = q)) / (1 - level)`` up to a constant: the error of q moves weight to or from
-        losses near q, whose amount is m. Summed over all parts, m is q and it is that of the expected shortfall.
+        With q the quantile, b the part of the losses at it that counts and m the mean amount given a loss of q,
+        the influence function of ``E[X (1(L > q) + b 1(L = q))] / (1 - level)`` is
+        ``(X - m) (1(L > q) + b 1(L = q)) / (1 - level)`` up to a constant: the error of q moves weight to or from
+        losses near q, whose amount is m. Summed over all parts it is that of the expected shortfall, with m = q.
         """
         part = (needed - self.weight[0]) / self.weight[1]
         centre = self.near[:-1] / self.near[-1]
@@ -113,9 +113,9 @@ class TailSums:
 def tail_sums(
     job: Job, blocks: Blocks, quantile: float, policies: Sequence[CoinPolicies], near: float
 ) -> TailSums:
-    """Return the sums of blocks; `policies` by coin, or none of them; losses up to `near` are close to the quantile.
+    """Return the sums of blocks; `policies` by coin, or none of them.
 
-    With ``near=-inf`` what only `contribution_variances` needs is left out.
+    Losses up to `near` are close to the quantile; -inf leaves out what only `contribution_variances` needs.
     """
     model = job.model
     n_policies = sum(len(coin.rows) for coin in policies)

@@ -11,10 +11,11 @@ import math
 import numpy as np
 from scipy import special
 
+from tonsurance_risk.core.association import NORMAL_95
 from tonsurance_risk.core.importance import DEFENSIVE
 from tonsurance_risk.core.measures import exact_level, tail_rank
 from tonsurance_risk.core.tally import Tally
-from tonsurance_risk.core.variance import NORMAL_95, Design, Steps, Tail, mean_variance, not_kept, share_variance
+from tonsurance_risk.core.variance import Design, Steps, Tail, mean_variance, not_kept, share_variance
 from tonsurance_risk.errors import InsufficientDataError
 from tonsurance_risk.model import Estimate, FloatArray
 
@@ -71,7 +72,7 @@ def quantile_estimate(tail: Tail, level: float, design: Design) -> Estimate:
         notes.append("the sample is too small for an upper end")
     error = None if low is None or high is None else (high - low) / (2.0 * design.critical)
     law = "exact binomial" if design.sampling == "plain" else _law(design)
-    return Estimate(value, low, high, error, "; ".join(notes), method=f"{law} order statistics")
+    return Estimate(value, low, high, error, "; ".join(notes), method=f"order statistics, {law}")
 
 
 def shortfall_estimate(tail: Tail, level: float, design: Design) -> Estimate:
@@ -102,7 +103,7 @@ def shortfall_estimate(tail: Tail, level: float, design: Design) -> Estimate:
     if tail.weights is not None:
         excess *= tail.weights[beyond]
     value = quantile + float(excess.sum()) / design.n
-    method = f"influence function, {_law(design)} with Hall's transformation"
+    method = f"influence function, {_law(design)}, Hall's transformation"
     if notes := _tail_notes(expected):
         note = "; ".join([*notes, "the sample is too small for an interval"])
         return Estimate(value, None, None, None, note, method=method)
@@ -118,7 +119,7 @@ def shortfall_estimate(tail: Tail, level: float, design: Design) -> Estimate:
 def mean_estimate(tally: Tally, design: Design) -> Estimate:
     """Return the mean loss with its normal interval; none where too few losses lie beside an atom."""
     value = float(tally.total.sum()) / float(design.units.sum())
-    units, method = float(design.units.sum()), f"{_law(design)} interval of a mean"
+    units, method = float(design.units.sum()), f"mean, {_law(design)}"
     if units < 2:
         return _normal_estimate(value, math.inf, design.critical, method)
     beside = _effective_count(tally, value, weighted=design.sampling == "importance")
@@ -183,7 +184,7 @@ def loss_probability(tail: Tail, capital: float, design: Design) -> Estimate:
     error = math.sqrt(variance) if 0.0 < variance < math.inf else None
     note = "" if error is not None else f"{k} of {n} simulations: no standard error"
     half = 0.0 if error is None else design.critical * error
-    low, high, method = value - half, value + half, f"{_law(design)} interval of a share"
+    low, high, method = value - half, value + half, f"share, {_law(design)}"
     if error is None or few or design.sampling == "plain":
         low, high = _hit_interval(k, n) if tail.weights is None else _weighted_ends(value, weights, n)
         method = "Clopper-Pearson" if tail.weights is None else "Clopper-Pearson times extreme weights"

@@ -20,7 +20,7 @@ from tonsurance_risk.ports import Clock, JobLock, PriceSource, Store, SystemCloc
 from tonsurance_risk.report import SCHEMA_VERSION, RiskReport
 from tonsurance_risk.reporting.files import save_report, writable_folder
 from tonsurance_risk.runner.calibration import stored_scenarios
-from tonsurance_risk.runner.desk import INSTANT, RETENTION, Desk, Progress
+from tonsurance_risk.runner.desk import INSTANT, RETENTION, Desk, Place, Progress
 from tonsurance_risk.runner.jobs import Job, Outcome
 from tonsurance_risk.runner.prices import other_prices
 from tonsurance_risk.runner.runs import details_of, run_job, under_lock
@@ -53,7 +53,7 @@ def report_risk(desk: Desk, date: pd.Timestamp, lock: JobLock) -> Outcome:
     )
     document = report.to_dict()
     document["inputs"]["simulations_asked"] = desk.n
-    document["inputs"]["settings_sha256"] = _settings_hash(desk, scenarios)
+    document["inputs"]["settings_sha256"] = _settings_of(desk, scenarios)
     failed = details_of(desk, DEPEG_BACKFILL.name, date).get("failed", {})
     document["data_quality"]["failed_to_fetch"] = failed
     document["alert_changes"] = _to_say(desk, date, document)
@@ -220,7 +220,7 @@ def _run_daily(desk: Desk, date: pd.Timestamp, lock: JobLock) -> RunResult:
 
 def done_report(desk: Desk, date: pd.Timestamp) -> dict[str, Any] | None:
     """Return the report of a date that was made with the same vault, scenarios and settings, of all assets."""
-    settings = _settings_hash(desk, stored_scenarios(desk.store))
+    settings = _settings_of(desk, stored_scenarios(desk.store))
     for document in desk.store.load_reports(date, date + INSTANT, **desk.place):
         # A date on which an asset failed is not done: the asset may be there now.
         if document["inputs"]["settings_sha256"] == settings and not document["data_quality"]["failed_to_fetch"]:
@@ -228,14 +228,19 @@ def done_report(desk: Desk, date: pd.Timestamp) -> dict[str, Any] | None:
     return None
 
 
-def _settings_hash(desk: Desk, scenarios: Sequence[Scenario]) -> str:
+def _settings_of(desk: Desk, scenarios: Sequence[Scenario]) -> str:
+    return settings_hash(desk.vault, scenarios, desk.place, desk.seed, desk.n)
+
+
+def settings_hash(vault: Vault, scenarios: Sequence[Scenario], place: Place, seed: int, n: int | None) -> str:
+    """Return the hash of all that a report depends on beside prices and earlier reports."""
     return content_hash(
         {
-            "vault": desk.vault.to_dict(),
+            "vault": vault.to_dict(),
             "scenarios": [scenario.to_dict() for scenario in scenarios],
-            **desk.place,
-            "seed": desk.seed,
-            "n": desk.n,
+            **place,
+            "seed": seed,
+            "n": n,
             "software_version": __version__,
             "schema_version": SCHEMA_VERSION,
         }

@@ -29,6 +29,11 @@ class Place(TypedDict):
     step: str
 
 
+def watched_assets(vault: Vault) -> list[str]:
+    """Return every stablecoin, the vault's own coins, and BTC."""
+    return list(dict.fromkeys([*(asset.symbol for asset in (*STABLECOINS, *vault.assets)), BTC]))
+
+
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many of them are done, and how many there are."""
 
@@ -89,7 +94,7 @@ class Desk:
     @property
     def assets(self) -> list[str]:
         """Every stablecoin, the vault's own coins, and BTC."""
-        return list(dict.fromkeys([*(asset.symbol for asset in (*STABLECOINS, *self.vault.assets)), BTC]))
+        return watched_assets(self.vault)
 
     def ledger_name(self, job: str) -> str:
         """Return what a job is called in the ledger: one source and step do not answer for another."""
