@@ -39,9 +39,9 @@ def save_report(report: RiskReport | Mapping[str, Any], directory: str | os.Path
     Written to a temporary file in the same folder, flushed to the disk, then renamed over the old one.
     """
     document = report.to_dict() if isinstance(report, RiskReport) else dict(report)
-    content = json_text(document)
+    name, content = report_name(document), json_text(document)
     folder = writable_folder(directory)
-    path = folder / f"{report_name(document)}.json"
+    path = folder / f"{name}.json"
     try:
         replace_file(path, content)
     except OSError as error:

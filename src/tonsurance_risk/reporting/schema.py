@@ -13,8 +13,7 @@ def report_schema() -> dict[str, Any]:
     Returns
     -------
     dict
-        In JSON types. Beside what the draft defines, every number has the annotation ``unit``; "1" is a fraction or
-        ratio.
+        In JSON types. Every number has an annotation ``unit`` of our own; "1" is a fraction or ratio.
 
     Notes
     -----

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,12 +16,15 @@ from tonsurance_risk.reporting.schema import report_schema
 _Document: TypeAlias = Mapping[str, Any]
 _Row: TypeAlias = dict[str, Any]
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""With what a spreadsheet begins a formula, or loses the beginning of a cell; the last four are full-width forms.
+FORMULA_SIGNS = "=+-@\uff1d\uff0b\uff0d\uff20"
+"""With what a spreadsheet begins a formula; the last four are full-width forms.
 
 OWASP, "CSV Injection", https://owasp.org/www-community/attacks/CSV_Injection.
 """
-_SEPARATORS = frozenset(',;"\t\r\n|')
+_DANGER = re.compile(rf'^(?=[\t\r\n])|(?:^|(?<=[;|\t\r\n]))(?=[ "]*[{re.escape(FORMULA_SIGNS)}])')
+"""Where a cell begins a formula, loses its beginning, or begins one once a spreadsheet splits at another separator than
+the comma: quotes do not hold then."""
+_QUOTED = frozenset(',;"\t\r\n|')
 
 
 def csv_text(rows: Iterable[_Row], columns: Sequence[str]) -> str:
@@ -35,8 +39,8 @@ def csv_text(rows: Iterable[_Row], columns: Sequence[str]) -> str:
 
     Notes
     -----
-    Numbers are written so that they are read back to the last bit. Text that a spreadsheet would take for a
-    formula gets an apostrophe before it, and what holds any usual separator stands in quotes.
+    Numbers are written so that they are read back to the last bit. Where a spreadsheet would take text for a
+    formula it gets an apostrophe; what holds any usual separator stands in quotes.
 
     Examples
     --------
@@ -55,10 +59,8 @@ def _cell(value: Any) -> str:
         return str(value)
     if isinstance(value, float):
         return float.__repr__(value)
-    content = " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-    if content.lstrip(" ").startswith(FORMULA_STARTS):
-        content = f"'{content}"
-    return f'"{content.replace(chr(34), 2 * chr(34))}"' if _SEPARATORS.intersection(content) else content
+    content = _DANGER.sub("'", " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value))
+    return f'"{content.replace(chr(34), 2 * chr(34))}"' if _QUOTED.intersection(content) else content
 
 
 @attrs.frozen
