@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from databases import execute
 
 import tonsurance_risk as tr
+from databases import execute
 from tonsurance_risk.errors import InsufficientDataError, SettingsError
 from tonsurance_risk.runner.replay_report import replay_report, report_made_again
 

@@ -22,8 +22,8 @@ FORMULA_SIGNS = "=+-@\uff1d\uff0b\uff0d\uff20"
 OWASP, "CSV Injection", https://owasp.org/www-community/attacks/CSV_Injection.
 """
 _DANGER = re.compile(rf'^(?=[\t\r\n])|(?:^|(?<=[;|\t\r\n]))(?=[ "]*[{re.escape(FORMULA_SIGNS)}])')
-"""Where a cell begins a formula, loses its beginning, or begins one once a spreadsheet splits at another separator than
-the comma: quotes do not hold then."""
+"""Where a cell begins a formula, loses its beginning, or begins one once a spreadsheet splits at another separator
+than the comma: quotes do not hold then."""
 _QUOTED = frozenset(',;"\t\r\n|')
 
 
