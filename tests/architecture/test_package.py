@@ -110,7 +110,7 @@ def test_core_has_no_effects(path):
                 "cli_simulate.py",
             ),
         ),
-        ("rich", ("cli.py", "reporting")),
+        ("rich", ("cli.py", "cli_report.py", "reporting")),
         ("matplotlib", ("plots.py", "reporting")),
         ("hypothesis", ("testing",)),
         ("pytest", ("testing",)),

@@ -137,7 +137,7 @@ def test_export(folder, capsys, tmp_path):
     tables = {}
     for path in (tmp_path / "tables").iterdir():
         with path.open(newline="") as file:
-            tables[path.name.removeprefix(f"risk_report_{LAST}_").removesuffix(".csv")] = list(
+            tables[path.name.removeprefix(f"risk_report_{LAST}.").removesuffix(".csv")] = list(
                 csv.DictReader(file)
             )
     assert {one["asset"]: one["start"] for one in document["depeg_events"]} == {
@@ -150,12 +150,10 @@ def test_export(folder, capsys, tmp_path):
         for row in tables["exceedance_curve"]
     ]
     assert 9 == len(tables["correlation_pairs"])
-    assert document["portfolio_summary"] == {
-        row["measure"]: float(row["value"]) for row in tables["portfolio"]
-    }
+    assert document["portfolio_summary"] == {row["measure"]: float(row["value"]) for row in tables["portfolio"]}
     assert 50 == len(tables["loss_histogram"])
     assert len(document["risk_alerts"]) == len(tables["alerts"])
-    [header] = (tmp_path / "tables" / f"risk_report_{LAST}_other_sources.csv").read_text().splitlines()
+    [header] = (tmp_path / "tables" / f"risk_report_{LAST}.other_sources.csv").read_text().splitlines()
     assert "source,rows,prices_sha256,is_copy" == header
 
 

@@ -39,9 +39,9 @@ def save_report(report: RiskReport | Mapping[str, Any], directory: str | os.Path
     Written to a temporary file in the same folder, flushed to the disk, then renamed over the old one.
     """
     document = report.to_dict() if isinstance(report, RiskReport) else dict(report)
-    name, content = report_name(document), json_text(document)
-    folder = writable_folder(directory)
-    path = folder / f"{name}.json"
+    path = report_path(directory, document.get("report_date"), "json")
+    content = json_text(document)
+    writable_folder(directory)
     try:
         replace_file(path, content)
     except OSError as error:
@@ -49,20 +49,19 @@ def save_report(report: RiskReport | Mapping[str, Any], directory: str | os.Path
     return path
 
 
-def report_name(document: Mapping[str, Any]) -> str:
-    """Return what the files of a report are called, ``risk_report_YYYY-MM-DD``, without their ending.
+def report_path(directory: str | os.PathLike[str], report_date: object, kind: str) -> Path:
+    """Return where a file of the report of a date is written to, ``risk_report_YYYY-MM-DD.KIND``.
 
     Raises
     ------
     SettingsError
-        If its date is none; nothing else gets into the name of a file.
+        If the date is none; nothing else gets into the name of a file.
     """
-    given = document.get("report_date")
-    if isinstance(given, str) and re.fullmatch(r"\d{4}-\d{2}-\d{2}", given, re.ASCII):
+    if isinstance(report_date, str) and re.fullmatch(r"\d{4}-\d{2}-\d{2}", report_date, re.ASCII):
         with suppress(ValueError):
-            return f"risk_report_{date.fromisoformat(given).isoformat()}"
+            return Path(directory) / f"risk_report_{date.fromisoformat(report_date).isoformat()}.{kind}"
     raise SettingsError(
-        f"report_date of a report must be a date such as 2024-12-31, found {given!r}", observed=given
+        f"report_date of a report must be a date such as 2024-12-31, found {report_date!r}", observed=report_date
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from tonsurance_risk.reporting.files import report_name, writable_folder, write_table
+from tonsurance_risk.reporting.files import report_path, writable_folder, write_table
 from tonsurance_risk.reporting.schema import report_schema
 
 _Document: TypeAlias = Mapping[str, Any]
@@ -82,7 +82,7 @@ def report_tables(document: _Document) -> dict[str, str]:
 
 
 def save_tables(document: _Document, directory: str | os.PathLike[str]) -> list[Path]:
-    """Write every table of a report document as ``risk_report_YYYY-MM-DD_TABLE.csv`` and return the paths.
+    """Write every table of a report document as ``risk_report_YYYY-MM-DD.TABLE.csv`` and return the paths.
 
     Raises
     ------
@@ -91,9 +91,9 @@ def save_tables(document: _Document, directory: str | os.PathLike[str]) -> list[
     StorageError
         If writing failed on the way; older files are intact or complete then.
     """
-    name, tables = report_name(document), report_tables(document)
-    folder = writable_folder(directory)
-    return [write_table(folder / f"{name}_{table}.csv", content) for table, content in tables.items()]
+    path, tables = report_path(directory, document.get("report_date"), "csv"), report_tables(document)
+    writable_folder(directory)
+    return [write_table(path.with_suffix(f".{name}.csv"), content) for name, content in tables.items()]
 
 
 def window_pairs(document: _Document, of: str = "pairs") -> list[_Row]:
