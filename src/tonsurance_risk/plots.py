@@ -1,11 +1,13 @@
 """Figures for analysts. Every function takes ``ax=None`` and returns the matplotlib Axes.
 
 They need the extra `report`, and import nothing of it before they are called. Colours are those of Okabe and Ito,
-which colour-blind readers can tell apart; hatches, line styles and markers say the same in black print.
+which colour-blind readers can tell apart; hatches, line styles and markers say the same in black print. Names come
+from users: they are shown as they are written, never as formulas, long ones in two lines and then cut.
 """
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -22,6 +24,7 @@ from tonsurance_risk.core.stress import LARGE_SHARE_OF_CAPITAL, StressResult
 from tonsurance_risk.core.windows import rolling_correlation as rolling_table
 from tonsurance_risk.errors import InsufficientDataError, InvalidPriceError, SettingsError
 from tonsurance_risk.model import BoolArray, DepegEvent, FixedPeg, FloatArray, IntArray
+from tonsurance_risk.redaction import one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,6 +42,10 @@ _LINE_COLOURS, _LINE_STYLES = ("black", _BLUE, _VERMILION, _GREEN, _PURPLE), ("-
 _LEVELS = ((0.95, "--"), (0.99, ":"))
 _MOST_POINTS = 1_000
 """Of a curve: more cannot be told apart, and make a file large."""
+_LABEL_WIDTH = 18
+"""Letters in a line of a name."""
+_INK = "0.05"
+"""Dark text on a coloured cell: not black, which a page may show in the colour of its own text."""
 
 
 def loss_distribution(sample: LossSample, ax: Axes | None = None, *, bins: int = 60) -> Axes:
@@ -77,7 +84,7 @@ def loss_distribution(sample: LossSample, ax: Axes | None = None, *, bins: int =
         )
     axes = _axes(ax, (7.0, 4.0))
     axes.hist(sample.losses, bins, weights=_shares(sample), color=_SKY, edgecolor=_BLUE, linewidth=0.5)
-    axes.set_yscale("log")
+    _probability_axis(axes)
     for level, style in _LEVELS:
         axes.axvline(
             sample.value_at_risk(level).value,
@@ -88,8 +95,7 @@ def loss_distribution(sample: LossSample, ax: Axes | None = None, *, bins: int =
     level = _LEVELS[-1][0]
     shortfall = sample.expected_shortfall(level).value
     axes.axvline(shortfall, color="black", linestyle="-.", label=f"expected shortfall {_percent(level)}")
-    axes.set_ylabel("probability (log scale)")
-    axes.set_title(f"{sample.n:,} simulations", pad=26.0)
+    axes.set_title(f"{sample.n:,} simulations", pad=36.0)
     _legend_above(axes)
     return _money(axes, "loss [USD]")
 
@@ -132,8 +138,7 @@ def exceedance_curve(sample: LossSample, ax: Axes | None = None) -> Axes:
         label = f"value at risk {_percent(level)} and its 95 % interval"
         axes.plot(ends, [1.0 - level] * 2, color=_VERMILION, linewidth=2.0)
         axes.plot(estimate.value, 1.0 - level, marker, color=_VERMILION, linestyle="none", label=label)
-    axes.set_yscale("log")
-    axes.set_ylabel("probability (log scale)")
+    _probability_axis(axes)
     axes.set_title(f"{sample.n:,} simulations" + (", tail only" if sample.keep == "tail" else ""))
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
@@ -256,7 +261,7 @@ def depeg_timeline(events: Iterable[DepegEvent], ax: Axes | None = None) -> Axes
         ends = date2num([_end(event) for event in still])  # type: ignore[no-untyped-call]
         rows = [assets.index(canonical(event.asset)) for event in still]
         axes.scatter(ends, rows, 40.0, "black", marker=">", label="still open", zorder=4)
-    axes.set_yticks(range(len(assets)), assets)
+    axes.set_yticks(range(len(assets)), _labels(assets), parse_math=False)
     axes.set_ylim(-0.6, len(assets) - 0.4)
     axes.use_sticky_edges = False
     axes.margins(x=0.03)
@@ -301,9 +306,8 @@ def price_with_events(
     for number, (asset, column) in enumerate(frame.items()):
         colour, style = _LINE_COLOURS[number % 5], _LINE_STYLES[number % 4]
         marker = "." if column.notna().sum() == 1 else None
-        axes.plot(
-            frame.index, column, color=colour, linestyle=style, linewidth=1.0, marker=marker, label=str(asset)
-        )
+        (label,) = _labels([asset])
+        axes.plot(frame.index, column, color=colour, linestyle=style, linewidth=1.0, marker=marker, label=label)
     pegs = {own_peg(str(asset)) for asset in frame.columns}
     peg = pegs.pop() if len(pegs) == 1 else None
     if isinstance(peg, FixedPeg):
@@ -313,7 +317,8 @@ def price_with_events(
         axes, (e for e in checked_events(events) if canonical(e.asset) in named), frame.index[0], frame.index[-1]
     )
     axes.set_ylabel("price [USD]")
-    axes.legend(fontsize="small", loc="best")
+    for entry in axes.legend(fontsize="small", loc="best").get_texts():
+        entry.set_parse_math(False)
     return _dates(axes)
 
 
@@ -340,16 +345,17 @@ def correlation_heatmap(matrix: CorrelationMatrix, ax: Axes | None = None) -> Ax
         raise ValueError(f"matrix must be a CorrelationMatrix, found {type(matrix).__name__}")
     axes = _axes(ax, (0.6 * len(matrix.assets) + 2.0, 0.6 * len(matrix.assets) + 1.0))
     n = len(matrix.assets)
-    image = axes.imshow(matrix.values, vmin=-1.0, vmax=1.0, cmap="RdBu_r")
-    axes.set_xticks(range(n), matrix.assets, rotation=90)
-    axes.set_yticks(range(n), matrix.assets)
+    image = axes.imshow(matrix.values, vmin=-1.0, vmax=1.0, cmap="RdBu_r", interpolation="none")
+    names = _labels(matrix.assets)
+    axes.set_xticks(range(n), names, rotation=90, parse_math=False)
+    axes.set_yticks(range(n), names, parse_math=False)
     for i, j in np.ndindex(n, n):
         if matrix.is_default[i, j]:
             axes.add_patch(_hatched(i, j))
         else:
             strong = abs(matrix.values[i, j]) > 0.6
             text = f"{matrix.values[i, j]:.2f}"
-            axes.text(j, i, text, ha="center", va="center", size="x-small", color="white" if strong else "black")
+            axes.text(j, i, text, ha="center", va="center", size="x-small", color="white" if strong else _INK)
     if axes.figure is not None:
         axes.figure.colorbar(image, ax=axes, label="correlation")
     window = f"{matrix.window_days} days" if matrix.window_days else "correlation"
@@ -407,7 +413,8 @@ def rolling_correlation(
     axes.axhline(0.0, color="0.5", linewidth=0.8)
     axes.set_ylim(-1.05, 1.05)
     axes.set_ylabel("correlation of log returns")
-    axes.set_title(f"{canonical(asset_1)} and {canonical(asset_2)}, {window}-day window")
+    names = " and ".join(_labels([canonical(asset_1), canonical(asset_2)]))
+    axes.set_title(f"{names}, {window}-day window", parse_math=False)
     axes.legend(loc="lower left", fontsize="small")
     return axes
 
@@ -473,7 +480,7 @@ def _bars(amounts: pd.Series, hatched: BoolArray, ax: Axes | None) -> Axes:
         if marked:
             bar.set_hatch("///")
     axes.bar_label(bars, [_short(amount) for amount in amounts], padding=3, fontsize="small")
-    axes.set_yticks(rows, [str(name) for name in amounts.index])
+    axes.set_yticks(rows, _labels(amounts.index), parse_math=False)
     axes.axvline(0.0, color="black", linewidth=0.8)
     axes.margins(x=0.15)
     return axes
@@ -494,12 +501,34 @@ def _short(amount: float, _position: object = None) -> str:
     return f"{float(f'{amount / size:.3g}'):.12g}{letter}"
 
 
-def _percent(share: float) -> str:
+def _percent(share: float, _position: object = None) -> str:
     return f"{100.0 * share:.6g} %"
 
 
+def _labels(names: Iterable[object]) -> list[str]:
+    r"""Return names for a chart: in at most two lines, the rest cut, nothing invisible in them.
+
+    Examples
+    --------
+    >>> _labels(["USDC", "Multiple Stablecoin Failure", "x" * 10_000])
+    ['USDC', 'Multiple\nStablecoin Failure', 'xxxxxxxxxxxxxxxxxx\n…']
+    """
+    # The first letters are enough: to wrap all of a very long name takes long.
+    shown = (one_line(str(name)[: 4 * _LABEL_WIDTH]) for name in names)
+    return ["\n".join(textwrap.wrap(name, _LABEL_WIDTH, max_lines=2, placeholder=" …")) for name in shown]
+
+
+def _probability_axis(axes: Axes) -> None:
+    from matplotlib.ticker import NullFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(_percent)
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_ylabel("probability (log scale)")
+
+
 def _legend_above(axes: Axes) -> None:
-    axes.legend(fontsize="small", loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, frameon=False)
+    axes.legend(fontsize="small", loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, frameon=False)
 
 
 def _money(axes: Axes, label: str) -> Axes:

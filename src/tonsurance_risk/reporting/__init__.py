@@ -1,5 +1,6 @@
-"""A report leaves here: as a file, or on the terminal."""
+"""A report leaves here: as a file, as a page, or on the terminal."""
 
 from tonsurance_risk.reporting.files import save_report
+from tonsurance_risk.reporting.html import render_html
 
-__all__ = ["save_report"]
+__all__ = ["render_html", "save_report"]

@@ -38,12 +38,17 @@ def save_report(report: RiskReport | Mapping[str, Any], directory: str | os.Path
     document = report.to_dict() if isinstance(report, RiskReport) else dict(report)
     content = json_text(document)
     folder = writable_folder(directory)
-    path = folder / f"risk_report_{date.fromisoformat(document['report_date']).isoformat()}.json"
+    path = report_path(folder, document["report_date"], "json")
     try:
         replace_file(path, content)
     except OSError as error:
         raise StorageError(f"the report {path} could not be written: {error.strerror}") from error
     return path
+
+
+def report_path(directory: str | os.PathLike[str], report_date: str, kind: str) -> Path:
+    """Return where the report of a date is written to; a `ValueError` for what is no date."""
+    return Path(directory) / f"risk_report_{date.fromisoformat(report_date).isoformat()}.{kind}"
 
 
 def writable_folder(directory: str | os.PathLike[str]) -> Path:
