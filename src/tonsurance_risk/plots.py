@@ -303,11 +303,15 @@ def price_with_events(
     if frame.empty:
         raise InvalidPriceError("prices must hold at least one sample, found none")
     axes = _axes(ax, (9.0, 4.0))
+    from matplotlib.dates import date2num
+
+    # All stamps at once, in UTC: one by one they take longer than all the drawing.
+    days = date2num(frame.index.tz_convert(None).to_numpy())  # type: ignore[no-untyped-call]
     for number, (asset, column) in enumerate(frame.items()):
         colour, style = _LINE_COLOURS[number % 5], _LINE_STYLES[number % 4]
         marker = "." if column.notna().sum() == 1 else None
         (label,) = _labels([asset])
-        axes.plot(frame.index, column, color=colour, linestyle=style, linewidth=1.0, marker=marker, label=label)
+        axes.plot(days, column.to_numpy(), color=colour, linestyle=style, linewidth=1.0, marker=marker, label=label)
     pegs = {own_peg(str(asset)) for asset in frame.columns}
     peg = pegs.pop() if len(pegs) == 1 else None
     if isinstance(peg, FixedPeg):

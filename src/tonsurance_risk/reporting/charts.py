@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,8 @@ from tonsurance_risk.reporting.svg import inline_svg, page_style
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_WIDTH = 4.4
-"""Of a chart [inch]: letters of 10 points have about that size on a phone."""
+_WIDTH = 4.0
+"""Of a chart [inch]: letters of 10 points are 12 pixels high on a phone."""
 MOST_BARS = 16
 MOST_ASSETS = 20
 MOST_PRICES = 8
@@ -92,13 +93,13 @@ def _chart(
     figure = Figure(figsize=(width, height), layout="constrained")
     draw(figure.add_subplot())
     svg = inline_svg(figure, name, f"{name}-words")
-    return Chart(name=name, title=title, words=words, svg=svg, is_wide=width > _WIDTH)
+    return Chart(name=name, title=_kept_together(title), words=_kept_together(words), svg=svg, is_wide=width > _WIDTH)
 
 
 def _losses(report: RiskReport) -> Chart:
     losses = report.sample.losses
     words = (
-        f"{np.mean(losses > 0.0):.1%} of {report.sample.n:,} simulations lose money; losses reach from "
+        f"{_percent(np.mean(losses > 0.0), 1)} of {report.sample.n:,} simulations lose money; losses reach from "
         f"{_usd(report.sample.best)} to {_usd(report.sample.worst)}. Lines mark value at risk 95 % "
         f"({_usd(report.sample.value_at_risk(0.95).value)}) and 99 % "
         f"({_usd(report.sample.value_at_risk(_LEVEL).value)}), and expected shortfall 99 % "
@@ -125,9 +126,9 @@ def _stress(report: RiskReport) -> Chart:
     result = report.stress
     largest = result.losses.sort_values(ascending=False, kind="stable").iloc[:MOST_BARS]
     words = (
-        f"{_cut(result.worst_scenario)} loses most, {_usd(result.worst_loss)}, {result.worst_loss / result.capital:.1%} "
+        f"{_cut(result.worst_scenario)} loses most, {_usd(result.worst_loss)}, {_percent(result.worst_loss / result.capital, 1)} "
         f"of capital; {len(result.above_threshold)} of {len(result.losses)} scenarios lose more than "
-        f"{LARGE_SHARE_OF_CAPITAL:.0%} of it{_only(largest, result.losses, 'scenarios', 'loss')}."
+        f"{_percent(LARGE_SHARE_OF_CAPITAL, 0)} of it{_only(largest, result.losses, 'scenarios', 'loss')}."
     )
     shown = attrs.evolve(result, losses=largest)
     return _chart(
@@ -200,7 +201,7 @@ def _timeline(report: RiskReport) -> Chart:
         words = (
             f"{len(report.events)} depeg events of {len(worst)} coins from {report.prices.index[0]:%Y-%m-%d} to "
             f"{report.as_of:%Y-%m-%d}, {below} below the peg and {len(report.events) - below} above it; {still} still open. "
-            f"The most severe: {_cut(asset)}, {event.severity:.1%} {event.direction} its peg, from {event.start:%Y-%m-%d}"
+            f"The most severe: {_cut(asset)}, {_percent(event.severity, 1)} {event.direction} its peg, from {event.start:%Y-%m-%d}"
             f"{_only(kept, worst, 'coins', 'severity')}."
         )
     return _chart(
@@ -224,7 +225,7 @@ def _price(column: pd.Series, events: list[DepegEvent], name: str) -> Chart:
     known, worst = column.dropna(), max(events, key=lambda event: event.severity)
     words = (
         f"From {known.min():.4f} to {known.max():.4f} USD, at last {known.iloc[-1]:.4f} USD; {len(events)} "
-        f"event{'s' if len(events) > 1 else ''}, the most severe {worst.severity:.1%} {worst.direction} the peg."
+        f"event{'s' if len(events) > 1 else ''}, the most severe {_percent(worst.severity, 1)} {worst.direction} the peg."
     )
     return _chart(
         name,
@@ -256,5 +257,14 @@ def _cut(name: object) -> str:
     return f"{_ISOLATE}{shown}{_END_OF_ISOLATE}"
 
 
+def _kept_together(text: str) -> str:
+    """Return text in which no line breaks between a number and its unit."""
+    return re.sub(r"(?<=\d) (?=%|USD)", "\N{NO-BREAK SPACE}", text)
+
+
 def _usd(amount: float) -> str:
     return f"{amount:,.0f} USD"
+
+
+def _percent(share: float, digits: int) -> str:
+    return f"{100.0 * share:,.{digits}f} %"

@@ -149,11 +149,12 @@ def _environment() -> Environment:
 
 
 def _usd(amount: float) -> str:
-    return f"{amount:,.0f} USD" if abs(amount) >= 100.0 or amount == 0.0 else f"{amount:,.2f} USD"
+    digits = 0 if abs(amount) >= 100.0 or amount == 0.0 else 2
+    return f"{amount:,.{digits}f}\N{NO-BREAK SPACE}USD"
 
 
 def _percent(share: float, digits: int = 2) -> str:
-    return f"{100.0 * share:,.{digits}f} %"
+    return f"{100.0 * share:,.{digits}f}\N{NO-BREAK SPACE}%"
 
 
 def _when(instant: str) -> Markup:
