@@ -95,7 +95,7 @@ def loss_distribution(sample: LossSample, ax: Axes | None = None, *, bins: int =
     level = _LEVELS[-1][0]
     shortfall = sample.expected_shortfall(level).value
     axes.axvline(shortfall, color="black", linestyle="-.", label=f"expected shortfall {_percent(level)}")
-    axes.set_title(f"{sample.n:,} simulations", pad=36.0)
+    axes.set_title(f"{sample.n:,} simulations")
     _legend_above(axes)
     return _money(axes, "loss [USD]")
 
@@ -306,12 +306,14 @@ def price_with_events(
     from matplotlib.dates import date2num
 
     # All stamps at once, in UTC: one by one they take longer than all the drawing.
-    days = date2num(frame.index.tz_convert(None).to_numpy())  # type: ignore[no-untyped-call]
+    days = date2num(pd.DatetimeIndex(frame.index).tz_convert(None).to_numpy())  # type: ignore[no-untyped-call]
     for number, (asset, column) in enumerate(frame.items()):
         colour, style = _LINE_COLOURS[number % 5], _LINE_STYLES[number % 4]
         marker = "." if column.notna().sum() == 1 else None
         (label,) = _labels([asset])
-        axes.plot(days, column.to_numpy(), color=colour, linestyle=style, linewidth=1.0, marker=marker, label=label)
+        axes.plot(
+            days, column.to_numpy(), color=colour, linestyle=style, linewidth=1.0, marker=marker, label=label
+        )
     pegs = {own_peg(str(asset)) for asset in frame.columns}
     peg = pegs.pop() if len(pegs) == 1 else None
     if isinstance(peg, FixedPeg):
@@ -321,8 +323,7 @@ def price_with_events(
         axes, (e for e in checked_events(events) if canonical(e.asset) in named), frame.index[0], frame.index[-1]
     )
     axes.set_ylabel("price [USD]")
-    for entry in axes.legend(fontsize="small", loc="best").get_texts():
-        entry.set_parse_math(False)
+    _legend_above(axes)
     return _dates(axes)
 
 
@@ -358,7 +359,7 @@ def correlation_heatmap(matrix: CorrelationMatrix, ax: Axes | None = None) -> Ax
             axes.add_patch(_hatched(i, j))
         else:
             strong = abs(matrix.values[i, j]) > 0.6
-            text = f"{matrix.values[i, j]:.2f}"
+            text = f"{matrix.values[i, j]:z.2f}"
             axes.text(j, i, text, ha="center", va="center", size="x-small", color="white" if strong else _INK)
     if axes.figure is not None:
         axes.figure.colorbar(image, ax=axes, label="correlation")
@@ -532,7 +533,28 @@ def _probability_axis(axes: Axes) -> None:
 
 
 def _legend_above(axes: Axes) -> None:
-    axes.legend(fontsize="small", loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, frameon=False)
+    """Put the legend between the title and the axes, in as many columns as fit; names in it are no formulas."""
+    handles, labels = axes.get_legend_handles_labels()
+    column = 0.5 + 0.075 * max(len(line) for label in labels for line in label.splitlines())  # inch
+    columns = min(max(int(_width(axes) / column), 1), len(labels))
+    legend = axes.legend(
+        handles,
+        labels,
+        fontsize="small",
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncols=columns,
+        frameon=False,
+    )
+    for entry in legend.get_texts():
+        entry.set_parse_math(False)
+    rows = -(-len(labels) // columns)
+    axes.set_title(axes.get_title(), pad=8.0 + 14.0 * rows)
+
+
+def _width(axes: Axes) -> float:
+    """Return the width of axes [inch] before any layout."""
+    return float(axes.bbox.width / axes.figure.dpi) if axes.figure is not None else 0.0
 
 
 def _money(axes: Axes, label: str) -> Axes:
@@ -544,7 +566,9 @@ def _money(axes: Axes, label: str) -> Axes:
 def _dates(axes: Axes) -> Axes:
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
-    locator = AutoDateLocator()  # type: ignore[no-untyped-call]
+    # Two dates an inch: more of them touch.
+    most = min(max(int(2.0 * _width(axes)), 3), 12)
+    locator = AutoDateLocator(minticks=min(3, most), maxticks=most)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     axes.set_xlabel("time (UTC)")

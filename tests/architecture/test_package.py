@@ -100,6 +100,7 @@ def test_core_has_no_effects(path):
         ("typer", ("cli.py", "cli_config.py", "cli_db.py", "cli_runs.py", "cli_scenarios.py", "cli_serve.py")),
         ("rich", ("cli.py", "reporting")),
         ("matplotlib", ("plots.py", "reporting")),
+        ("jinja2", ("reporting",)),
         ("hypothesis", ("testing",)),
         ("pytest", ("testing",)),
     ],

@@ -93,20 +93,22 @@ def _chart(
     figure = Figure(figsize=(width, height), layout="constrained")
     draw(figure.add_subplot())
     svg = inline_svg(figure, name, f"{name}-words")
-    return Chart(name=name, title=_kept_together(title), words=_kept_together(words), svg=svg, is_wide=width > _WIDTH)
+    return Chart(
+        name=name, title=_kept_together(title), words=_kept_together(words), svg=svg, is_wide=width > _WIDTH
+    )
 
 
 def _losses(report: RiskReport) -> Chart:
     losses = report.sample.losses
     words = (
-        f"{_percent(np.mean(losses > 0.0), 1)} of {report.sample.n:,} simulations lose money; losses reach from "
-        f"{_usd(report.sample.best)} to {_usd(report.sample.worst)}. Lines mark value at risk 95 % "
+        f"{_percent(float(np.mean(losses > 0.0)), 1)} of {report.sample.n:,} simulations lose money; losses reach "
+        f"from {_usd(report.sample.best)} to {_usd(report.sample.worst)}. Lines mark value at risk 95 % "
         f"({_usd(report.sample.value_at_risk(0.95).value)}) and 99 % "
         f"({_usd(report.sample.value_at_risk(_LEVEL).value)}), and expected shortfall 99 % "
         f"({_usd(report.sample.expected_shortfall(_LEVEL).value)})."
     )
     return _chart(
-        "losses", "Loss distribution", words, lambda ax: plots.loss_distribution(report.sample, ax), height=3.4
+        "losses", "Loss distribution", words, lambda ax: plots.loss_distribution(report.sample, ax), height=3.6
     )
 
 
@@ -126,8 +128,9 @@ def _stress(report: RiskReport) -> Chart:
     result = report.stress
     largest = result.losses.sort_values(ascending=False, kind="stable").iloc[:MOST_BARS]
     words = (
-        f"{_cut(result.worst_scenario)} loses most, {_usd(result.worst_loss)}, {_percent(result.worst_loss / result.capital, 1)} "
-        f"of capital; {len(result.above_threshold)} of {len(result.losses)} scenarios lose more than "
+        f"{_cut(result.worst_scenario)} loses most, {_usd(result.worst_loss)}, "
+        f"{_percent(result.worst_loss / result.capital, 1)} of capital; {len(result.above_threshold)} of "
+        f"{len(result.losses)} scenarios lose more than "
         f"{_percent(LARGE_SHARE_OF_CAPITAL, 0)} of it{_only(largest, result.losses, 'scenarios', 'loss')}."
     )
     shown = attrs.evolve(result, losses=largest)
@@ -159,15 +162,15 @@ def _correlations(report: RiskReport) -> Chart:
     known = pairs[~pairs["is_default"]]
     strongest = "No pair has enough observations."
     if not known.empty:
-        pair = known.loc[known["correlation"].abs().idxmax()]
+        pair = max(known.to_dict("records"), key=lambda pair: abs(pair["correlation"]))
         strongest = (
-            f"The strongest pair is {_cut(pair['asset_1'])} and {_cut(pair['asset_2'])}, {pair['correlation']:.2f} "
-            f"(95 % interval {pair['low']:.2f} to {pair['high']:.2f})."
+            f"The strongest pair is {_cut(pair['asset_1'])} and {_cut(pair['asset_2'])}, "
+            f"{pair['correlation']:.2f} (95 % interval {pair['low']:.2f} to {pair['high']:.2f})."
         )
     words = (
-        f"Correlations of log returns of {len(matrix.assets)} assets over {report.shock_window} days, those of the "
-        f"simulation's shocks. {strongest} {len(pairs) - len(known)} of {len(pairs)} pairs are hatched: they have too "
-        f"few observations and take the default"
+        f"Correlations of log returns of {len(matrix.assets)} assets over {report.shock_window} days, those of "
+        f"the simulation's shocks. {strongest} {len(pairs) - len(known)} of {len(pairs)} pairs are hatched: they "
+        f"have too few observations and take the default"
         f"{_only(matrix.assets, report.shock_matrix.assets, 'assets', 'coverage')}."
     )
     size = 0.32 * len(matrix.assets)
@@ -177,7 +180,7 @@ def _correlations(report: RiskReport) -> Chart:
         words,
         lambda ax: plots.correlation_heatmap(matrix, ax),
         height=size + 1.0,
-        width=size + 1.6,
+        width=max(size + 1.6, _WIDTH),
     )
 
 
@@ -200,9 +203,9 @@ def _timeline(report: RiskReport) -> Chart:
         below = sum(event.direction == "below" for event in report.events)
         words = (
             f"{len(report.events)} depeg events of {len(worst)} coins from {report.prices.index[0]:%Y-%m-%d} to "
-            f"{report.as_of:%Y-%m-%d}, {below} below the peg and {len(report.events) - below} above it; {still} still open. "
-            f"The most severe: {_cut(asset)}, {_percent(event.severity, 1)} {event.direction} its peg, from {event.start:%Y-%m-%d}"
-            f"{_only(kept, worst, 'coins', 'severity')}."
+            f"{report.as_of:%Y-%m-%d}, {below} below the peg and {len(report.events) - below} above it; {still} "
+            f"still open. The most severe: {_cut(asset)}, {_percent(event.severity, 1)} {event.direction} its "
+            f"peg, from {event.start:%Y-%m-%d}{_only(kept, worst, 'coins', 'severity')}."
         )
     return _chart(
         "timeline",
@@ -225,14 +228,15 @@ def _price(column: pd.Series, events: list[DepegEvent], name: str) -> Chart:
     known, worst = column.dropna(), max(events, key=lambda event: event.severity)
     words = (
         f"From {known.min():.4f} to {known.max():.4f} USD, at last {known.iloc[-1]:.4f} USD; {len(events)} "
-        f"event{'s' if len(events) > 1 else ''}, the most severe {_percent(worst.severity, 1)} {worst.direction} the peg."
+        f"event{'s' if len(events) > 1 else ''}, the most severe {_percent(worst.severity, 1)} {worst.direction} "
+        f"the peg."
     )
     return _chart(
         name,
         f"Price of {_cut(column.name)}",
         words,
         lambda ax: plots.price_with_events(column, events, ax),
-        height=2.2,
+        height=2.3,
     )
 
 

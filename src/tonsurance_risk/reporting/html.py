@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 _NEEDS = ("jinja2", "matplotlib")
-_LONGEST_NAME, _LONGEST_MESSAGE = 60, 400
+_LONGEST_NAME, _LONGEST_MESSAGE, _LONGEST_WORD = 60, 400, 20
 MOST_ROWS = 50
 """Of a table; the JSON has all."""
 _PERCENT_RULES = ("ltv", "var_95_trend_30d", "worst_stress")
@@ -41,14 +41,14 @@ _UNITS = {
 
 
 def render_html(report: RiskReport, *, document: Mapping[str, Any] | None = None) -> str:
-    """Return a report as one self-contained page of HTML, for wide and narrow screens, light and dark, and paper.
+    """Return a report as one self-contained page of HTML, for any screen, light or dark, and paper.
 
     Parameters
     ----------
     report : RiskReport
         Of `assess`.
     document : mapping, optional
-        What `RiskReport.to_dict` gives, where more is known than the report itself holds, as in that of `run_daily`:
+        What `RiskReport.to_dict` gives, where it holds more than the report knows, as that of `run_daily` does:
         assets that failed, for example.
 
     Returns
@@ -84,8 +84,10 @@ def render_html(report: RiskReport, *, document: Mapping[str, Any] | None = None
     charts = report_charts(report, shown["chart_data"]["expected_shortfall_99_contributions"])
     prices = [chart for name, chart in charts.items() if name.startswith("price-")]
     coverage = coverage_by_asset(report.vault)
-    return _environment().get_template("report.html").render(
-        d=shown, charts=charts, prices=prices, coverage=coverage, most_rows=MOST_ROWS
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(d=shown, charts=charts, prices=prices, coverage=coverage, most_rows=MOST_ROWS)
     )
 
 
@@ -191,9 +193,13 @@ def _folded(text: str, longest: int) -> Markup:
     from markupsafe import Markup
 
     shown = one_line(text)
+    # A table would rather break its words than be wide, so only what has no other place may be broken anywhere.
+    kind = "long" if max(map(len, shown.split()), default=0) > _LONGEST_WORD else "short"
+    element = Markup('<bdi class="{}">{}</bdi>')
     if len(shown) <= longest:
-        return Markup("<bdi>{}</bdi>").format(shown)
-    return Markup("<details><summary><bdi>{}…</bdi></summary><bdi>{}</bdi></details>").format(shown[:longest], shown)
+        return element.format(kind, shown)
+    start, whole = element.format(kind, f"{shown[:longest]}…"), element.format(kind, shown)
+    return Markup("<details><summary>{}</summary>{}</details>").format(start, whole)
 
 
 def _interval(estimate: Mapping[str, Any], unit: str) -> str:

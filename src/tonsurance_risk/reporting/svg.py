@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-from xml.etree import ElementTree  # noqa: S405 - what is read was written by matplotlib
+from xml.etree import ElementTree
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -91,7 +91,9 @@ def inline_svg(figure: Figure, name: str, labelled_by: str) -> str:
             element.text = None
         attributes = {_local(key): value for key, value in element.attrib.items()}
         element.attrib.clear()
-        element.attrib.update({key: text for key, value in attributes.items() if (text := _short(key, value, ids))})
+        element.attrib.update(
+            {key: text for key, value in attributes.items() if (text := _short(key, value, ids))}
+        )
     for key in ("width", "height", "version"):
         root.attrib.pop(key, None)
     root.attrib.update({"role": "img", "aria-labelledby": labelled_by})
