@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 _NEEDS = ("jinja2", "matplotlib")
-_LONGEST_NAME, _LONGEST_MESSAGE, _LONGEST_WORD = 60, 400, 20
+_LONGEST_NAME, _LONGEST_MESSAGE, _LONGEST_WORD = 60, 400, 12
 MOST_ROWS = 50
 """Of a table; the JSON has all."""
 _PERCENT_RULES = ("ltv", "var_95_trend_30d", "worst_stress")

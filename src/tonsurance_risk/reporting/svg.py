@@ -36,6 +36,7 @@ _OF_THE_PAGE = {
     "#009e73": "var(--chart-green)",
     "#cc79a7": "var(--chart-purple)",
     "#b0b0b0": "var(--chart-grid)",
+    "#cccccc": "var(--chart-grid)",
     "#4d4d4d": "var(--chart-grey)",
     "#666666": "var(--chart-grey)",
 }
@@ -127,5 +128,6 @@ def _short(key: str, value: str, ids: dict[str, str]) -> str | None:
     value = _REFERENCE.sub(lambda match: match[0].replace(match[1], ids.get(match[1], match[1])), value)
     if key == "style":
         value = re.sub(r"font-family: [^;]*;?\s*", "", value)
+    if key in ("style", "fill", "stroke"):
         value = _COLOUR.sub(lambda match: _OF_THE_PAGE[match[0]], value)
     return " ".join(_LONG_NUMBER.sub(lambda match: f"{float(match[0]):.2f}", value).split())
