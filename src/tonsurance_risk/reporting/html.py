@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from functools import cache
 from importlib.util import find_spec
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
 
 _NEEDS = ("jinja2", "matplotlib")
 _LONGEST_NAME, _LONGEST_MESSAGE, _LONGEST_WORD = 60, 400, 12
+_MEASURES = {
+    "var_95": "value at risk 95 %",
+    "var_99": "value at risk 99 %",
+    "cvar_95": "expected shortfall 95 %",
+    "cvar_99": "expected shortfall 99 %",
+}
 MOST_ROWS = 50
 """Of a table; the JSON has all."""
 _PERCENT_RULES = ("ltv", "var_95_trend_30d", "worst_stress")
@@ -81,13 +88,17 @@ def render_html(report: RiskReport, *, document: Mapping[str, Any] | None = None
     """
     check_html()
     shown = report.to_dict() if document is None else document
-    charts = report_charts(report, shown["chart_data"]["expected_shortfall_99_contributions"])
+    parts = {
+        asset: _estimate(part)
+        for asset, part in shown["chart_data"]["expected_shortfall_99_contributions"].items()
+    }
+    charts = report_charts(report, {asset: part["value"] for asset, part in parts.items()})
     prices = [chart for name, chart in charts.items() if name.startswith("price-")]
     coverage = coverage_by_asset(report.vault)
     return (
         _environment()
         .get_template("report.html")
-        .render(d=shown, charts=charts, prices=prices, coverage=coverage, most_rows=MOST_ROWS)
+        .render(d=shown, charts=charts, prices=prices, parts=parts, coverage=coverage, most_rows=MOST_ROWS)
     )
 
 
@@ -107,11 +118,11 @@ def save_html(report: RiskReport, directory: str | os.PathLike[str], *, document
     path = report_path(directory, document["report_date"], "html")
     try:
         replace_file(path, render_html(report, document=document))
-    except OSError as error:
-        path.unlink(missing_ok=True)
-        raise StorageError(f"the page {path} could not be written: {error.strerror}") from error
-    except Exception:
-        path.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            path.unlink()
+        if isinstance(error, OSError):
+            raise StorageError(f"the page {path} could not be written: {error.strerror}") from error
         raise
     return path
 
@@ -143,7 +154,11 @@ def _environment() -> Environment:
         "duration": _duration,
         "name": _name,
         "message": _message,
+        "estimate": _estimate,
         "interval": _interval,
+        "measure": lambda name: _MEASURES.get(name, name),
+        "range": _range,
+        "signed": lambda amount: f"{'+' if amount > 0.0 else ''}{_usd(amount)}",
         "of_rule": _of_rule,
         "spaced": lambda text: str(text).replace("_", " "),
     }
@@ -203,12 +218,26 @@ def _folded(text: str, longest: int) -> Markup:
 
 
 def _interval(estimate: Mapping[str, Any], unit: str) -> str:
-    """Return the interval of an estimate in words; an end that there is none of says so."""
+    """Return the interval of an estimate in words."""
+    return f"95 % interval {_range(estimate, unit)}".replace("interval none", "interval: none")
+
+
+def _range(estimate: Mapping[str, Any], unit: str = "USD") -> str:
+    """Return the ends of an interval, an end that there is none of in words; nothing for a value alone."""
+    if "low" not in estimate:
+        return ""
     show = _usd if unit == "USD" else (lambda share: _percent(share, 3))
     low, high = (None if estimate[end] is None else show(estimate[end]) for end in ("low", "high"))
     if low is None and high is None:
-        return "no 95 % interval"
-    return f"95 % interval {low or 'no lower end'} to {high or 'no upper end'}"
+        return "none"
+    return f"{low or 'no lower end'} to {high or 'no upper end'}"
+
+
+def _estimate(found: float | Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return an estimate; documents of schema version 1 hold the value of some alone."""
+    if not isinstance(found, Mapping):
+        return {"value": found}
+    return {"value": found["loss"]} if "loss" in found else found
 
 
 def _of_rule(value: float | None, rule: str) -> str:

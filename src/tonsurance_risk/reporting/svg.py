@@ -37,7 +37,7 @@ _OF_THE_PAGE = {
     "#cc79a7": "var(--chart-purple)",
     "#b0b0b0": "var(--chart-grid)",
     "#cccccc": "var(--chart-grid)",
-    "#4d4d4d": "var(--chart-grey)",
+    "#4c4c4c": "var(--chart-grey)",
     "#666666": "var(--chart-grey)",
 }
 """Colours of `tonsurance_risk.plots`, and what the style sheet calls them. Others stay: those of a colour map."""

@@ -124,6 +124,41 @@ def test_what_cannot_be_computed_says_why(page):
     assert "Cannot be explained" in changes
 
 
+def test_the_explanation_of_the_change(report):
+    """Parts that sum to the change, for each measure, with intervals; an end that is missing says so."""
+    part = {"value": -2_500.0, "low": -3_000.0, "high": None, "standard_error": 10.0, "note": ""}
+    nothing = {"value": 0.0, "low": 0.0, "high": 0.0, "standard_error": 0.0, "note": ""}
+    change = {
+        "before": 10_000.0,
+        "after": 7_500.0,
+        "change": part,
+        "parts": {"vault": part, "sampling_noise": nothing},
+    }
+    document = report.to_dict() | {
+        "var_explanation": {"since": "2024-05-08T00:00:00Z", "measures": {"var_95": change, "cvar_99": change}}
+    }
+
+    changes = section(parsed(tr.render_html(report, document=document)), "changes")
+
+    assert "Since the report of 2024-05-08" in changes
+    cell = "-2,500 USD -3,000 USD to no upper end"
+    assert f"part value at risk 95 % expected shortfall 99 % vault {cell} {cell} sampling noise 0 USD" in changes
+    assert f"change {cell} {cell} before 10,000 USD 10,000 USD after 7,500 USD 7,500 USD" in changes
+
+
+def test_estimates_of_charts_with_their_intervals(report):
+    """Where the document has them."""
+    document = report.to_dict()
+    ends = {"low": 100.0, "high": 900.0, "standard_error": 1.0, "note": ""}
+    document["chart_data"]["expected_shortfall_99_contributions"] = {"USDC": {"value": 500.0} | ends}
+    document["chart_data"]["exceedance_curve"] = [{"probability": 0.01, "value": 600.0} | ends]
+
+    tree = parsed(tr.render_html(report, document=document))
+
+    assert "USDC 500,000 USD 500 USD 100 USD to 900 USD" in section(tree, "contributions-section")
+    assert "1.00 % 600 USD 100 USD to 900 USD" in section(tree, "losses-section")
+
+
 def test_alerts_say_all_of_it(report, page):
     """Severity as text, rule, value and threshold with a unit, since when."""
     alerts = section(parsed(page), "alerts")
