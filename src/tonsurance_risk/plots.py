@@ -2,7 +2,7 @@
 
 They need the extra `report`, and import nothing of it before they are called. Colours are those of Okabe and Ito,
 which colour-blind readers can tell apart; hatches, line styles and markers say the same in black print. Names come
-from users: they are shown as they are written, never as formulas, long ones in two lines and then cut.
+from users: they are shown as they are written, never as formulas, and long ones are cut.
 """
 
 from __future__ import annotations
@@ -261,7 +261,7 @@ def depeg_timeline(events: Iterable[DepegEvent], ax: Axes | None = None) -> Axes
         ends = date2num([_end(event) for event in still])  # type: ignore[no-untyped-call]
         rows = [assets.index(canonical(event.asset)) for event in still]
         axes.scatter(ends, rows, 40.0, "black", marker=">", label="still open", zorder=4)
-    axes.set_yticks(range(len(assets)), _labels(assets), parse_math=False)
+    axes.set_yticks(range(len(assets)), _labels(assets, lines=1), parse_math=False)
     axes.set_ylim(-0.6, len(assets) - 0.4)
     axes.use_sticky_edges = False
     axes.margins(x=0.03)
@@ -310,7 +310,9 @@ def price_with_events(
     for number, (asset, column) in enumerate(frame.items()):
         colour, style = _LINE_COLOURS[number % 5], _LINE_STYLES[number % 4]
         marker = "." if column.notna().sum() == 1 else None
-        (label,) = _labels([asset])
+        (label,) = _labels([asset], lines=1)
+        # matplotlib leaves out of legends what begins with an underscore.
+        label = f" {label}" if label.startswith("_") else label
         axes.plot(
             days, column.to_numpy(), color=colour, linestyle=style, linewidth=1.0, marker=marker, label=label
         )
@@ -351,7 +353,7 @@ def correlation_heatmap(matrix: CorrelationMatrix, ax: Axes | None = None) -> Ax
     axes = _axes(ax, (0.6 * len(matrix.assets) + 2.0, 0.6 * len(matrix.assets) + 1.0))
     n = len(matrix.assets)
     image = axes.imshow(matrix.values, vmin=-1.0, vmax=1.0, cmap="RdBu_r", interpolation="none")
-    names = _labels(matrix.assets)
+    names = _labels(matrix.assets, lines=1)
     axes.set_xticks(range(n), names, rotation=90, parse_math=False)
     axes.set_yticks(range(n), names, parse_math=False)
     for i, j in np.ndindex(n, n):
@@ -418,7 +420,7 @@ def rolling_correlation(
     axes.axhline(0.0, color="0.5", linewidth=0.8)
     axes.set_ylim(-1.05, 1.05)
     axes.set_ylabel("correlation of log returns")
-    names = " and ".join(_labels([canonical(asset_1), canonical(asset_2)]))
+    names = " and ".join(_labels([canonical(asset_1), canonical(asset_2)], lines=1))
     axes.set_title(f"{names}, {window}-day window", parse_math=False)
     axes.legend(loc="lower left", fontsize="small")
     return axes
@@ -510,17 +512,22 @@ def _percent(share: float, _position: object = None) -> str:
     return f"{100.0 * share:.6g} %"
 
 
-def _labels(names: Iterable[object]) -> list[str]:
-    r"""Return names for a chart: in at most two lines, the rest cut, nothing invisible in them.
+def _labels(names: Iterable[object], *, lines: int = 2) -> list[str]:
+    r"""Return names for a chart: in at most one line or two, the rest cut, nothing invisible in them.
 
     Examples
     --------
     >>> _labels(["USDC", "Multiple Stablecoin Failure", "x" * 10_000])
-    ['USDC', 'Multiple\nStablecoin Failure', 'xxxxxxxxxxxxxxxxxx\n…']
+    ['USDC', 'Multiple\nStablecoin Failure', 'xxxxxxxxxxxxxxxxxx\nxxxxxxxxxxxxxxxxx…']
     """
-    # The first letters are enough: to wrap all of a very long name takes long.
-    shown = (one_line(str(name)[: 4 * _LABEL_WIDTH]) for name in names)
-    return ["\n".join(textwrap.wrap(name, _LABEL_WIDTH, max_lines=2, placeholder=" …")) for name in shown]
+    labels = []
+    for name in names:
+        # The first letters are enough: to wrap all of a very long name takes long.
+        wrapped = textwrap.wrap(one_line(str(name)[: 4 * _LABEL_WIDTH]), _LABEL_WIDTH)
+        if len(wrapped) > lines:
+            wrapped[lines - 1 :] = [f"{wrapped[lines - 1][: _LABEL_WIDTH - 1]}…"]
+        labels.append("\n".join(wrapped))
+    return labels
 
 
 def _probability_axis(axes: Axes) -> None:

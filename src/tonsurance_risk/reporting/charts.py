@@ -152,7 +152,7 @@ def _contributions(parts: pd.Series) -> Chart:
         "Contributions to expected shortfall 99 %",
         words,
         lambda ax: plots.contributions(largest, ax).set_title(""),
-        height=0.3 * len(largest) + 0.9,
+        height=0.37 * len(largest) + 0.9,
     )
 
 
