@@ -51,7 +51,7 @@ from tonsurance_risk.model import (
     Vault,
 )
 from tonsurance_risk.report import RiskReport
-from tonsurance_risk.reporting import report_schema, save_report
+from tonsurance_risk.reporting import render_html, report_schema, save_report
 from tonsurance_risk.runner import RunResult, run_daily, run_weekly
 from tonsurance_risk.storage import open_store
 from tonsurance_risk.version import __version__
@@ -126,6 +126,7 @@ __all__ = [
     "plots",
     "portfolio_metrics",
     "read_vault",
+    "render_html",
     "replay_event",
     "report_schema",
     "reverse_stress",

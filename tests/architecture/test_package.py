@@ -112,6 +112,7 @@ def test_core_has_no_effects(path):
         ),
         ("rich", ("cli.py", "cli_report.py", "reporting")),
         ("matplotlib", ("plots.py", "reporting")),
+        ("jinja2", ("reporting",)),
         ("hypothesis", ("testing",)),
         ("pytest", ("testing",)),
     ],

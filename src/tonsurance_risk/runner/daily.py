@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime, time
@@ -19,6 +20,7 @@ from tonsurance_risk.model import Scenario, Vault, as_utc, iso
 from tonsurance_risk.ports import Clock, JobLock, PriceSource, Store, SystemClock
 from tonsurance_risk.report import SCHEMA_VERSION, RiskReport
 from tonsurance_risk.reporting.files import save_report, writable_folder
+from tonsurance_risk.reporting.html import save_html
 from tonsurance_risk.runner.calibration import stored_scenarios
 from tonsurance_risk.runner.desk import INSTANT, RETENTION, Desk, Place, Progress
 from tonsurance_risk.runner.jobs import Job, Outcome
@@ -26,6 +28,8 @@ from tonsurance_risk.runner.prices import other_prices
 from tonsurance_risk.runner.runs import details_of, run_job, under_lock
 from tonsurance_risk.runner.updates import update_correlations, update_depegs
 from tonsurance_risk.version import __version__
+
+_log = logging.getLogger(__name__)
 
 
 def report_risk(desk: Desk, date: pd.Timestamp, lock: JobLock) -> Outcome:
@@ -61,14 +65,15 @@ def report_risk(desk: Desk, date: pd.Timestamp, lock: JobLock) -> Outcome:
     _record(desk, report, document)
     desk.progress("assessing", 1, 1)
     path = _written(document, desk.out)
+    page = _page(desk, report, document)
     worst = next((alert["severity"] for alert in document["risk_alerts"]), "none")
     var_95 = document["var_analysis"]["var_95"]["value"]
     message = f"VaR 95 is {var_95:,.0f} USD; {len(document['risk_alerts'])} alerts, the worst {worst}"
     return Outcome(
         rows=1,
         message=message,
-        needs_attention=worst == "critical" or bool(failed),
-        details={} if path is None else {"file": path.name},
+        needs_attention=worst == "critical" or bool(failed) or "html_error" in page,
+        details={} if path is None else {"file": path.name, **page},
     )
 
 
@@ -102,6 +107,10 @@ class RunResult:
         Assets that it has and could not give, with the error.
     history_start : Timestamp or None
         Where the plan of the source begins, if that is later than two years back.
+    html_path : Path or None
+        Where the page is, if there is one.
+    html_error : str or None
+        Why it could not be made.
     already_done : bool
         Whether the date had been done with the same vault, scenarios and settings; nothing was computed then.
     """
@@ -113,13 +122,15 @@ class RunResult:
     not_carried: tuple[str, ...] = ()
     failed: dict[str, str] = attrs.field(factory=dict)
     history_start: pd.Timestamp | None = None
+    html_path: Path | None = None
+    html_error: str | None = None
     already_done: bool = False
 
     @property
     def needs_attention(self) -> bool:
-        """Whether an asset failed or an alert is critical, in a run that did something."""
+        """Whether an asset or the page failed or an alert is critical, in a run that did something."""
         critical = any(alert["severity"] == "critical" for alert in self.document["risk_alerts"])
-        return not self.already_done and (critical or bool(self.failed))
+        return not self.already_done and (critical or bool(self.failed) or self.html_error is not None)
 
 
 def run_daily(
@@ -130,6 +141,7 @@ def run_daily(
     as_of: datetime,
     step: str = "1h",
     out: str | os.PathLike[str] | None = None,
+    html: bool = False,
     seed: int = 0,
     n: int | None = None,
     clock: Clock | None = None,
@@ -151,6 +163,9 @@ def run_daily(
         Distance of two samples.
     out : path, optional
         Folder for the report file; none is written without it.
+    html : bool
+        Whether to write the report as a page as well, beside it. A page that cannot be made loses nothing else:
+        `RunResult.html_error` says why.
     seed, n
         As in `assess`.
     clock : Clock, optional
@@ -162,12 +177,13 @@ def run_daily(
     -------
     RunResult
         A date that was done before with the same vault, scenarios and settings is not done again: its report
-        is given back, and written again where the file is missing.
+        is given back, and written again where the file is missing; its page is not made again.
 
     Raises
     ------
     SettingsError
-        If the step is unknown, the folder cannot be written to, or the source carries none of the assets.
+        If the step is unknown, a page is wanted without the extra `report`, the folder cannot be written to, or
+        the source carries none of the assets.
     LockHeldError
         If another run is at work on the same date, source and step.
     RiskError
@@ -185,6 +201,7 @@ def run_daily(
         vault=vault,
         step=step,
         out=None if out is None else writable_folder(out),
+        html=html,
         seed=seed,
         n=n,
         clock=clock or SystemClock(),
@@ -203,7 +220,14 @@ def _run_daily(desk: Desk, date: pd.Timestamp, lock: JobLock) -> RunResult:
             if any(row.status != "done" for row in rows):
                 # All of that run is here, but the file was not.
                 store.end_job(desk.ledger_name(job.name), date)
-        return RunResult(as_of=date, document=document, report_path=path, already_done=True)
+        page = None if path is None else path.with_suffix(".html")
+        return RunResult(
+            as_of=date,
+            document=document,
+            report_path=path,
+            html_path=page if page is not None and page.exists() else None,
+            already_done=True,
+        )
     fetched, _, reported = [run_job(desk, job, date, lock).details for job in DAILY]
     (document,) = store.load_reports(date, date + INSTANT, **desk.place)
     start = fetched["history_start"]
@@ -211,6 +235,8 @@ def _run_daily(desk: Desk, date: pd.Timestamp, lock: JobLock) -> RunResult:
         as_of=date,
         document=document,
         report_path=None if desk.out is None else desk.out / reported["file"],
+        html_path=desk.out / reported["html"] if desk.out is not None and "html" in reported else None,
+        html_error=reported.get("html_error"),
         fetched=fetched["fetched"],
         not_carried=tuple(fetched["not_carried"]),
         failed=fetched["failed"],
@@ -273,6 +299,20 @@ def _written(document: Mapping[str, Any], folder: Path | None) -> Path | None:
     return None if folder is None else save_report(document, folder)
 
 
+def _page(desk: Desk, report: RiskReport, document: Mapping[str, Any]) -> dict[str, str]:
+    """Write the page of a report where one is wanted, and return its name, or why there is none.
+
+    The report is stored and written by now, and stands without its page: whatever fails here stops nothing.
+    """
+    if not desk.html or desk.out is None:
+        return {}
+    try:
+        return {"html": save_html(report, desk.out, document=document).name}
+    except Exception as error:
+        _log.exception("the report of %s has no page", document["report_date"])
+        return {"html_error": f"{type(error).__name__}: {error}"}
+
+
 def _record(desk: Desk, report: RiskReport, document: Mapping[str, Any]) -> None:
     """Store what was computed; the report comes last, so that it stands only on results that are there.
 
@@ -320,4 +360,6 @@ def describe(result: RunResult) -> str:
     if result.history_start is not None:
         parts.append(f"the plan of the source reaches back to {iso(result.history_start)}")
     parts += [f"{asset} failed: {message}" for asset, message in result.failed.items()]
+    if result.html_error is not None:
+        parts.append(f"the page could not be made: {result.html_error}")
     return "; ".join(parts)
