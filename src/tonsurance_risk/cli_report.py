@@ -1,8 +1,9 @@
-"""The commands ``tonsurance-risk report``: show, list, compare, export and make again reports."""
+"""The commands ``tonsurance-risk report``: show, list, compare, export, open and make again reports."""
 
 from __future__ import annotations
 
 import re
+import webbrowser
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -14,18 +15,19 @@ import typer
 from rich.console import Console
 
 from tonsurance_risk.cli_db import ATTENTION, DONE, opened
-from tonsurance_risk.cli_runs import AsJson, Config, Db, settings_of
+from tonsurance_risk.cli_runs import AsJson, Config, Db, Out, settings_of
 from tonsurance_risk.errors import SettingsError
 from tonsurance_risk.ports import Store
 from tonsurance_risk.report import SCHEMA_VERSION
 from tonsurance_risk.reporting.changes import print_changes, report_changes
-from tonsurance_risk.reporting.files import json_text, read_report
+from tonsurance_risk.reporting.files import json_text, read_report, writable_folder
+from tonsurance_risk.reporting.html import save_html
 from tonsurance_risk.reporting.tables import save_tables
 from tonsurance_risk.reporting.terminal import print_summary, print_table
 from tonsurance_risk.runner.replay_report import ReportReplay, replay_report
 
 app = typer.Typer(
-    help="Show, list, compare, export and make again the reports of a database or file.",
+    help="Show, list, compare, export, open and make again the reports of a database or file.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -144,6 +146,31 @@ def replay(
         typer.echo(json_text(found.to_dict()), nl=False)
     else:
         _print_replay(found)
+    return DONE if found.equal else ATTENTION
+
+
+@app.command("open")
+def open_(
+    which: _Which = None,
+    config: Config = None,
+    db: Db = None,
+    source: _Source = None,
+    interval: _Interval = None,
+    out: Out = None,
+) -> int:
+    """Write a report, made again from the store, as a page beside its JSON, and show it in the browser."""
+    settings = settings_of(config, db=db, out=out)
+    document = _document(which, config, db, source, interval)
+    beside = settings.out if out is not None or which is None or _DAY.fullmatch(which) else Path(which).parent
+    with opened(settings.store.url) as store, _whole(which):
+        found = replay_report(store, document)
+    page = save_html(found.report, writable_folder(beside), document=found.document).resolve()
+    if not found.equal:
+        typer.echo(
+            "the page is not that of the report, which does not come out again: see report replay", err=True
+        )
+    typer.echo(str(page))
+    webbrowser.open(page.as_uri())
     return DONE if found.equal else ATTENTION
 
 

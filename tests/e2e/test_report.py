@@ -7,6 +7,8 @@ import csv
 import json
 import os
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -268,6 +270,36 @@ def test_reports_of_several_sources_need_to_be_told_apart(folder, tmp_path, caps
 
     assert "'another' 1d" in error
     assert "another" in printed(capsys, "show", LAST, "--db", f"sqlite:///{database}", "--source", "another")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the browser of this test is a shell script")
+def test_open_shows_the_page_in_the_browser(folder, tmp_path):
+    """A file beside the report, or the folder of reports; what differs from the report is said to."""
+    browser, shown = tmp_path / "browser", tmp_path / "shown"
+    browser.write_text(f'#!/bin/sh\necho "$1" >> {shown}\n')
+    browser.chmod(0o755)
+    copied = tmp_path / "copied.json"
+    document = json.loads(Path(file_of(folder, LAST)).read_text())
+    copied.write_text(json.dumps(document))
+
+    def opened(*arguments):
+        code = "from tonsurance_risk.cli import main; main()"
+        return subprocess.run(
+            [sys.executable, "-W", "error", "-c", code, "report", "open", *arguments],
+            capture_output=True, text=True, check=False, env=os.environ | {"BROWSER": f"{browser} %s"},
+        )  # fmt: skip
+
+    one, other = opened(str(copied)), opened(BEFORE, "--out", str(tmp_path / "pages"))
+    document["var_analysis"]["var_95"]["value"] = 1.0
+    copied.write_text(json.dumps(document))
+    changed = opened(str(copied))
+
+    assert ("", 0, "", 0) == (one.stderr, one.returncode, other.stderr, other.returncode)
+    pages = [tmp_path / f"risk_report_{LAST}.html", tmp_path / "pages" / f"risk_report_{BEFORE}.html"]
+    assert [f"{page}\n" for page in pages] == [one.stdout, other.stdout]
+    assert [page.as_uri() for page in [*pages, pages[0]]] == shown.read_text().split()
+    assert f"{LAST}" in pages[0].read_text()
+    assert (1, True) == (changed.returncode, "does not come out again" in changed.stderr)
 
 
 def test_reading_changes_nothing(capsys):
