@@ -96,3 +96,41 @@ def test_an_atom_is_known_without_error():
 
     assert 2e5 * 0.09 / 0.49 == pytest.approx(still["USDC"].value)
     assert still["USDC"].low == pytest.approx(still["USDC"].high)
+
+
+REPLICATES = "Student's t over replicates"
+
+
+@pytest.mark.parametrize(
+    ("sampling", "quantile", "law"),
+    [
+        ("plain", "exact binomial", "normal"),
+        ("stratified", "normal", "normal"),
+        ("antithetic", "normal", "normal"),
+        ("importance", "normal", "normal"),
+        ("sobol", REPLICATES, REPLICATES),
+    ],
+)
+def test_every_estimate_names_its_method(sampling, quantile, law):
+    """That of its own sampling, with n, seed and confidence; also where there is no interval."""
+    one = sample(7, sampling=sampling)
+    estimates = {
+        f"order statistics, {quantile}": one.value_at_risk(0.95),
+        f"influence function, {law}, Hall's transformation": one.expected_shortfall(0.95),
+        f"mean, {law}": one.expected_loss(),
+    }
+
+    assert list(estimates) == [estimate.method for estimate in estimates.values()]
+    assert {(one.n, 7, 0.95)} == {(e.n, e.seed, e.confidence) for e in estimates.values()}
+    assert f"influence function, {law}, Hall's transformation" == one.expected_shortfall(1 - 1e-9).method
+    assert one.expected_shortfall(1 - 1e-9).low is None
+
+
+def test_a_probability_names_what_its_interval_became():
+    """Clopper and Pearson's where draws are independent or hits are few, the normal one of strata elsewhere."""
+    plain, stratified, weighted = (sample(7, sampling=kind) for kind in ("plain", "stratified", "importance"))
+
+    assert "Clopper-Pearson" == plain.probability_of_ruin(5e4).method
+    assert "Clopper-Pearson" == stratified.probability_of_ruin(1e7).method
+    assert "share, normal" == stratified.probability_of_ruin(5e4).method
+    assert "Clopper-Pearson times extreme weights" == weighted.probability_of_ruin(1e7).method

@@ -58,6 +58,12 @@ def test_numbers_stay_numbers(real, whole):
     assert whole == int(row[1])
 
 
+def test_what_json_does_not_have_is_refused():
+    """Instead of a cell with the name of a class."""
+    with pytest.raises(TypeError):
+        csv_text([{"a": object()}], ["a"])
+
+
 @pytest.mark.parametrize(
     ("value", "cell"),
     [

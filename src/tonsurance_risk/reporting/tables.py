@@ -59,7 +59,8 @@ def _cell(value: Any) -> str:
         return str(value)
     if isinstance(value, float):
         return float.__repr__(value)
-    content = _DANGER.sub("'", " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value))
+    words = value if isinstance(value, list) else [value]
+    content = _DANGER.sub("'", " ".join(words))  # a TypeError for what is no text
     return f'"{content.replace(chr(34), 2 * chr(34))}"' if _QUOTED.intersection(content) else content
 
 
