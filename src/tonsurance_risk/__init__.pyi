@@ -92,7 +92,11 @@ from .model import (
     Vault as Vault,
 )
 from .report import RiskReport as RiskReport
-from .reporting import save_report as save_report
+from .reporting import (
+    render_html as render_html,
+    report_schema as report_schema,
+    save_report as save_report,
+)
 from .runner import RunResult as RunResult, run_daily as run_daily, run_weekly as run_weekly
 from .storage import open_store as open_store
 from .version import __version__ as __version__

@@ -135,6 +135,7 @@ def assess(
     if n is not None:
         whole(n, "n", 1, MOST_SIMULATIONS)
     listed = tuple(builtin_scenarios() if scenarios is None else scenarios)
+    open_before = tuple(open_alerts)
     check_symbols(vault, listed)
     past = valid_history(history, end)
 
@@ -181,7 +182,7 @@ def assess(
         ages=_ages(usable, quality, end, bar),
     )
     alerts = risk_alerts(findings)
-    memory, changes = remember(open_alerts, alerts, end)
+    memory, changes = remember(open_before, alerts, end)
     return RiskReport(
         as_of=end,
         generated_at=made,
@@ -214,6 +215,9 @@ def assess(
         contagion=contagion,
         alerts=tuple(alerts),
         recommendations=tuple(recommendations(alerts, findings)),
+        history=past,
+        before=before,
+        open_before=open_before,
         open_alerts=memory,
         alert_changes=changes,
     )

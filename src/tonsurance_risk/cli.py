@@ -28,7 +28,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from tonsurance_risk import cli_config, cli_db, cli_runs, cli_scenarios, cli_serve
+from tonsurance_risk import cli_config, cli_db, cli_report, cli_runs, cli_scenarios, cli_serve, cli_simulate
 from tonsurance_risk.core.simulation import MOST_SIMULATIONS
 from tonsurance_risk.core.windows import LONGEST_WINDOW
 from tonsurance_risk.errors import LockHeldError, RiskError, SettingsError, UnknownAssetError
@@ -79,8 +79,15 @@ _SOURCES = (
     "defillama, or one of an installed plug-in."
 )
 
-for _name, _group in {"config": cli_config, "db": cli_db, "scenarios": cli_scenarios}.items():
+for _name, _group in {
+    "config": cli_config,
+    "db": cli_db,
+    "report": cli_report,
+    "scenarios": cli_scenarios,
+}.items():
     app.add_typer(_group.app, name=_name)
+app.command()(cli_simulate.simulate)
+app.command()(cli_simulate.stress)
 for _command in (cli_runs.weekly, cli_runs.run, cli_runs.schedule, cli_runs.status, cli_serve.serve):
     app.command()(_command)
 
@@ -131,6 +138,9 @@ def daily(
         typer.Option(help="Logical date (00:00 UTC of it) or full instant; today, for sample its last day."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the report.  [default: reports]")] = None,
+    html: Annotated[
+        bool | None, typer.Option("--html/--no-html", help="Write a page of HTML as well.  [default: no-html]")
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, max=MOST_SEED, help="Seed of the simulation.  [default: 0]")
     ] = None,
@@ -146,7 +156,16 @@ def daily(
     """Fetch prices, assess the vault and write the risk report of one date."""
     step = None if interval is None else interval.value
     settings = cli_runs.settings_of(
-        config, log_json=log_json, db=db, source=source, interval=step, vault=vault, out=out, seed=seed, n=n
+        config,
+        log_json=log_json,
+        db=db,
+        source=source,
+        interval=step,
+        vault=vault,
+        out=out,
+        html=html,
+        seed=seed,
+        n=n,
     )
     with _progress() as bar:
         task = bar.add_task("starting", total=None)
@@ -162,6 +181,7 @@ def daily(
                 as_of=_as_of(as_of, desk),
                 step=desk.step,
                 out=desk.out,
+                html=desk.html,
                 seed=desk.seed,
                 n=desk.n,
                 progress=progress,
@@ -424,6 +444,8 @@ def _show(result: RunResult, *, as_json: bool) -> None:
     print_summary(result.document, console)
     console.print(describe(result), markup=False, highlight=False, soft_wrap=True)
     console.print(f"report: {result.report_path}", markup=False, highlight=False, soft_wrap=True)
+    if result.html_path is not None:
+        console.print(f"page: {result.html_path}", markup=False, highlight=False, soft_wrap=True)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -100,6 +100,7 @@ def desk_of(
             vault=vault,
             step=settings.interval,
             out=writable_folder(settings.out) if output else None,
+            html=output and settings.html,
             archive=settings.archive,
             seed=settings.seed,
             n=settings.n,

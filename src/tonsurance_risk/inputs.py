@@ -143,6 +143,11 @@ def simulate_again(document: Mapping[str, Any]) -> LossSample:
         raise SettingsError(f"{where} cannot be read: {error!r}") from error
 
 
+def vault_of(document: Mapping[str, Any], where: str = "the vault") -> Vault:
+    """Return the vault of a document that `Vault.to_dict` gave; errors as of `read_vault`."""
+    return _vault(_json_form(json.dumps(document), where), (), where)
+
+
 def _text(path: str | os.PathLike[str]) -> str:
     try:
         return Path(path).read_text(encoding="utf-8-sig")

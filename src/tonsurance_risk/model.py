@@ -583,7 +583,7 @@ class Estimate:
     """An estimate with its 95 % interval.
 
     `low` or `high` is None where the sample cannot support that end, and `standard_error` where it has none;
-    `note` then says why.
+    `note` then says why. `method` is how the interval is made, `n` from how many simulations, and `seed` theirs.
     """
 
     value: float
@@ -591,6 +591,10 @@ class Estimate:
     high: float | None
     standard_error: float | None
     note: str = ""
+    method: str = attrs.field(default="", kw_only=True)
+    n: int | None = attrs.field(default=None, kw_only=True)
+    seed: int | None = attrs.field(default=None, kw_only=True)
+    confidence: float = attrs.field(default=0.95, init=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields."""

@@ -1,11 +1,13 @@
 """Figures for analysts. Every function takes ``ax=None`` and returns the matplotlib Axes.
 
 They need the extra `report`, and import nothing of it before they are called. Colours are those of Okabe and Ito,
-which colour-blind readers can tell apart; hatches, line styles and markers say the same in black print.
+which colour-blind readers can tell apart; hatches, line styles and markers say the same in black print. Names come
+from users: they are shown as they are written, never as formulas, and long ones are cut.
 """
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -22,6 +24,7 @@ from tonsurance_risk.core.stress import LARGE_SHARE_OF_CAPITAL, StressResult
 from tonsurance_risk.core.windows import rolling_correlation as rolling_table
 from tonsurance_risk.errors import InsufficientDataError, InvalidPriceError, SettingsError
 from tonsurance_risk.model import BoolArray, DepegEvent, FixedPeg, FloatArray, IntArray
+from tonsurance_risk.redaction import one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,6 +42,10 @@ _LINE_COLOURS, _LINE_STYLES = ("black", _BLUE, _VERMILION, _GREEN, _PURPLE), ("-
 _LEVELS = ((0.95, "--"), (0.99, ":"))
 _MOST_POINTS = 1_000
 """Of a curve: more cannot be told apart, and make a file large."""
+_LABEL_WIDTH = 18
+"""Letters in a line of a name."""
+_INK = "0.05"
+"""Dark text on a coloured cell: not black, which a page may show in the colour of its own text."""
 
 
 def loss_distribution(sample: LossSample, ax: Axes | None = None, *, bins: int = 60) -> Axes:
@@ -77,7 +84,7 @@ def loss_distribution(sample: LossSample, ax: Axes | None = None, *, bins: int =
         )
     axes = _axes(ax, (7.0, 4.0))
     axes.hist(sample.losses, bins, weights=_shares(sample), color=_SKY, edgecolor=_BLUE, linewidth=0.5)
-    axes.set_yscale("log")
+    _probability_axis(axes)
     for level, style in _LEVELS:
         axes.axvline(
             sample.value_at_risk(level).value,
@@ -88,8 +95,7 @@ def loss_distribution(sample: LossSample, ax: Axes | None = None, *, bins: int =
     level = _LEVELS[-1][0]
     shortfall = sample.expected_shortfall(level).value
     axes.axvline(shortfall, color="black", linestyle="-.", label=f"expected shortfall {_percent(level)}")
-    axes.set_ylabel("probability (log scale)")
-    axes.set_title(f"{sample.n:,} simulations", pad=26.0)
+    axes.set_title(f"{sample.n:,} simulations")
     _legend_above(axes)
     return _money(axes, "loss [USD]")
 
@@ -132,8 +138,7 @@ def exceedance_curve(sample: LossSample, ax: Axes | None = None) -> Axes:
         label = f"value at risk {_percent(level)} and its 95 % interval"
         axes.plot(ends, [1.0 - level] * 2, color=_VERMILION, linewidth=2.0)
         axes.plot(estimate.value, 1.0 - level, marker, color=_VERMILION, linestyle="none", label=label)
-    axes.set_yscale("log")
-    axes.set_ylabel("probability (log scale)")
+    _probability_axis(axes)
     axes.set_title(f"{sample.n:,} simulations" + (", tail only" if sample.keep == "tail" else ""))
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
@@ -256,7 +261,7 @@ def depeg_timeline(events: Iterable[DepegEvent], ax: Axes | None = None) -> Axes
         ends = date2num([_end(event) for event in still])  # type: ignore[no-untyped-call]
         rows = [assets.index(canonical(event.asset)) for event in still]
         axes.scatter(ends, rows, 40.0, "black", marker=">", label="still open", zorder=4)
-    axes.set_yticks(range(len(assets)), assets)
+    axes.set_yticks(range(len(assets)), _labels(assets, lines=1), parse_math=False)
     axes.set_ylim(-0.6, len(assets) - 0.4)
     axes.use_sticky_edges = False
     axes.margins(x=0.03)
@@ -298,11 +303,18 @@ def price_with_events(
     if frame.empty:
         raise InvalidPriceError("prices must hold at least one sample, found none")
     axes = _axes(ax, (9.0, 4.0))
+    from matplotlib.dates import date2num
+
+    # All stamps at once, in UTC: one by one they take longer than all the drawing.
+    days = date2num(pd.DatetimeIndex(frame.index).tz_convert(None).to_numpy())  # type: ignore[no-untyped-call]
     for number, (asset, column) in enumerate(frame.items()):
         colour, style = _LINE_COLOURS[number % 5], _LINE_STYLES[number % 4]
         marker = "." if column.notna().sum() == 1 else None
+        (label,) = _labels([asset], lines=1)
+        # matplotlib leaves out of legends what begins with an underscore.
+        label = f" {label}" if label.startswith("_") else label
         axes.plot(
-            frame.index, column, color=colour, linestyle=style, linewidth=1.0, marker=marker, label=str(asset)
+            days, column.to_numpy(), color=colour, linestyle=style, linewidth=1.0, marker=marker, label=label
         )
     pegs = {own_peg(str(asset)) for asset in frame.columns}
     peg = pegs.pop() if len(pegs) == 1 else None
@@ -313,7 +325,7 @@ def price_with_events(
         axes, (e for e in checked_events(events) if canonical(e.asset) in named), frame.index[0], frame.index[-1]
     )
     axes.set_ylabel("price [USD]")
-    axes.legend(fontsize="small", loc="best")
+    _legend_above(axes)
     return _dates(axes)
 
 
@@ -340,16 +352,17 @@ def correlation_heatmap(matrix: CorrelationMatrix, ax: Axes | None = None) -> Ax
         raise ValueError(f"matrix must be a CorrelationMatrix, found {type(matrix).__name__}")
     axes = _axes(ax, (0.6 * len(matrix.assets) + 2.0, 0.6 * len(matrix.assets) + 1.0))
     n = len(matrix.assets)
-    image = axes.imshow(matrix.values, vmin=-1.0, vmax=1.0, cmap="RdBu_r")
-    axes.set_xticks(range(n), matrix.assets, rotation=90)
-    axes.set_yticks(range(n), matrix.assets)
+    image = axes.imshow(matrix.values, vmin=-1.0, vmax=1.0, cmap="RdBu_r", interpolation="none")
+    names = _labels(matrix.assets, lines=1)
+    axes.set_xticks(range(n), names, rotation=90, parse_math=False)
+    axes.set_yticks(range(n), names, parse_math=False)
     for i, j in np.ndindex(n, n):
         if matrix.is_default[i, j]:
             axes.add_patch(_hatched(i, j))
         else:
             strong = abs(matrix.values[i, j]) > 0.6
-            text = f"{matrix.values[i, j]:.2f}"
-            axes.text(j, i, text, ha="center", va="center", size="x-small", color="white" if strong else "black")
+            text = f"{matrix.values[i, j]:z.2f}"
+            axes.text(j, i, text, ha="center", va="center", size="x-small", color="white" if strong else _INK)
     if axes.figure is not None:
         axes.figure.colorbar(image, ax=axes, label="correlation")
     window = f"{matrix.window_days} days" if matrix.window_days else "correlation"
@@ -407,7 +420,8 @@ def rolling_correlation(
     axes.axhline(0.0, color="0.5", linewidth=0.8)
     axes.set_ylim(-1.05, 1.05)
     axes.set_ylabel("correlation of log returns")
-    axes.set_title(f"{canonical(asset_1)} and {canonical(asset_2)}, {window}-day window")
+    names = " and ".join(_labels([canonical(asset_1), canonical(asset_2)], lines=1))
+    axes.set_title(f"{names}, {window}-day window", parse_math=False)
     axes.legend(loc="lower left", fontsize="small")
     return axes
 
@@ -473,7 +487,7 @@ def _bars(amounts: pd.Series, hatched: BoolArray, ax: Axes | None) -> Axes:
         if marked:
             bar.set_hatch("///")
     axes.bar_label(bars, [_short(amount) for amount in amounts], padding=3, fontsize="small")
-    axes.set_yticks(rows, [str(name) for name in amounts.index])
+    axes.set_yticks(rows, _labels(amounts.index), parse_math=False)
     axes.axvline(0.0, color="black", linewidth=0.8)
     axes.margins(x=0.15)
     return axes
@@ -494,12 +508,60 @@ def _short(amount: float, _position: object = None) -> str:
     return f"{float(f'{amount / size:.3g}'):.12g}{letter}"
 
 
-def _percent(share: float) -> str:
+def _percent(share: float, _position: object = None) -> str:
     return f"{100.0 * share:.6g} %"
 
 
+def _labels(names: Iterable[object], *, lines: int = 2) -> list[str]:
+    r"""Return names for a chart: in at most one line or two, the rest cut, nothing invisible in them.
+
+    Examples
+    --------
+    >>> _labels(["USDC", "Multiple Stablecoin Failure", "x" * 10_000])
+    ['USDC', 'Multiple\nStablecoin Failure', 'xxxxxxxxxxxxxxxxxx\nxxxxxxxxxxxxxxxxx…']
+    """
+    labels = []
+    for name in names:
+        # The first letters are enough: to wrap all of a very long name takes long.
+        wrapped = textwrap.wrap(one_line(str(name)[: 4 * _LABEL_WIDTH]), _LABEL_WIDTH)
+        if len(wrapped) > lines:
+            wrapped[lines - 1 :] = [f"{wrapped[lines - 1][: _LABEL_WIDTH - 1]}…"]
+        labels.append("\n".join(wrapped))
+    return labels
+
+
+def _probability_axis(axes: Axes) -> None:
+    from matplotlib.ticker import NullFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(_percent)
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_ylabel("probability (log scale)")
+
+
 def _legend_above(axes: Axes) -> None:
-    axes.legend(fontsize="small", loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, frameon=False)
+    """Put the legend between the title and the axes, in as many columns as fit; names in it are no formulas."""
+    handles, labels = axes.get_legend_handles_labels()
+    column = 0.5 + 0.075 * max(len(line) for label in labels for line in label.splitlines())  # inch
+    columns = min(max(int(_width(axes) / column), 1), len(labels))
+    legend = axes.legend(
+        handles,
+        labels,
+        fontsize="small",
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncols=columns,
+        frameon=False,
+    )
+    for entry in legend.get_texts():
+        entry.set_parse_math(False)
+    rows = -(-len(labels) // columns)
+    axes.set_title(axes.get_title(), pad=8.0 + 14.0 * rows)
+
+
+def _width(axes: Axes) -> float:
+    """Return the width of axes [inch] before any layout."""
+    return float(axes.bbox.width / axes.figure.dpi) if axes.figure is not None else 0.0
 
 
 def _money(axes: Axes, label: str) -> Axes:
@@ -511,7 +573,9 @@ def _money(axes: Axes, label: str) -> Axes:
 def _dates(axes: Axes) -> Axes:
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
-    locator = AutoDateLocator()  # type: ignore[no-untyped-call]
+    # Two dates an inch: more of them touch.
+    most = min(max(int(2.0 * _width(axes)), 3), 12)
+    locator = AutoDateLocator(minticks=min(3, most), maxticks=most)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     axes.set_xlabel("time (UTC)")

@@ -15,6 +15,7 @@ from tonsurance_risk.core.alerts import Alert
 from tonsurance_risk.core.consensus import is_copy
 from tonsurance_risk.core.correlation import CorrelationMatrix
 from tonsurance_risk.core.dependence import Dependence
+from tonsurance_risk.core.explanation import EarlierRun
 from tonsurance_risk.core.fingerprint import content_hash, prices_hash
 from tonsurance_risk.core.portfolio import PortfolioMetrics
 from tonsurance_risk.core.quality import QualityReport
@@ -25,7 +26,8 @@ from tonsurance_risk.core.tables import json_rows
 from tonsurance_risk.model import BTC, YEAR, DepegEvent, Scenario, Vault, iso
 from tonsurance_risk.version import __version__
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Of the document; docs/reference/report.md says what changes it."""
 HISTOGRAM_BINS = 50
 EXCEEDANCE_LEVELS = (0.5, 0.75, 0.9, 0.95, 0.975, 0.99, 0.995, 0.999)
 
@@ -66,8 +68,12 @@ class RiskReport:
         Highly correlated pairs of the shock matrix.
     alerts, recommendations : tuple
         The most severe first.
-    open_alerts : tuple of OpenAlert
-        What is open after this report, for the next one.
+    history : DataFrame
+        The stored snapshots that it was compared with.
+    before : EarlierRun or None
+        The run that the explanation begins with.
+    open_before, open_alerts : tuple of OpenAlert
+        What was open before this report, and what is after it, for the next one.
     alert_changes : tuple of AlertChange
         What is to be said of alerts, given those open before.
     """
@@ -96,6 +102,9 @@ class RiskReport:
     contagion: pd.DataFrame = attrs.field(repr=False)
     alerts: tuple[Alert, ...]
     recommendations: tuple[Recommendation, ...]
+    history: pd.DataFrame = attrs.field(repr=False)
+    before: EarlierRun | None = attrs.field(repr=False)
+    open_before: tuple[OpenAlert, ...]
     open_alerts: tuple[OpenAlert, ...]
     alert_changes: tuple[AlertChange, ...]
 
@@ -105,8 +114,11 @@ class RiskReport:
         return cast("CorrelationMatrix", self.dependence.correlations[self.shock_window])
 
     def run_inputs(self) -> dict[str, Any]:
-        """Return what the simulation was made from, in JSON types: enough to run it again."""
+        """Return what the report was made from beside prices, and what it drew from them, in JSON types."""
         return {
+            "as_of": iso(self.as_of),
+            "source": self.source,
+            "step": _step_name(self.step),
             "vault": self.vault.to_dict(),
             "scenarios": [scenario.to_dict() for scenario in self.scenarios],
             "correlation": {
@@ -115,6 +127,9 @@ class RiskReport:
                 "values": self.shock_matrix.values.tolist(),
             },
             "volatility": self.volatility,
+            "history": json_rows(self.history.rename_axis("time").reset_index()),
+            "open_alerts": [alert.to_dict() for alert in self.open_before],
+            "before": None if self.before is None else self.before.to_dict(),
             "settings": {
                 "n": self.sample.n,
                 "seed": self.sample.seed,
@@ -180,6 +195,7 @@ class RiskReport:
                     "observations": int(column.notna().sum()),
                     "first": iso(column.dropna().index[0]),
                     "last": iso(column.dropna().index[-1]),
+                    "sha256": prices_hash(column.dropna().to_frame()),
                 }
                 for asset, column in self.prices.items()
             },
@@ -251,15 +267,15 @@ class RiskReport:
 
     def _chart_data(self) -> dict[str, Any]:
         counts, edges = np.histogram(self.sample.losses, bins=HISTOGRAM_BINS)
-        contributions = self.sample.contributions(0.99)
+        contributions = self.sample.contribution_estimates(0.99)
         return {
             "loss_histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
             "exceedance_curve": [
-                {"probability": round(1.0 - level, 9), "loss": self.sample.value_at_risk(level).value}
+                {"probability": round(1.0 - level, 9)} | self.sample.value_at_risk(level).to_dict()
                 for level in EXCEEDANCE_LEVELS
             ],
             "expected_shortfall_99_contributions": {
-                str(asset): float(amount) for asset, amount in contributions.items()
+                asset: estimate.to_dict() for asset, estimate in contributions.items()
             },
         }
 

@@ -229,6 +229,8 @@ class Settings:
         Vault file; the built-in sample vault when not given.
     out : Path
         Folder for reports.
+    html : bool
+        Whether each report is written as a page of HTML as well; needs the extra `report`.
     archive : Path, optional
         Folder for prices older than two years; they stay in the store when not given.
     seed : int
@@ -242,6 +244,7 @@ class Settings:
     interval: Literal["1h", "1d"] = "1h"
     vault: Path | None = None
     out: Path = Path("reports")
+    html: bool = False
     archive: Path | None = None
     seed: int = attrs.field(default=0, validator=[ge(0), le(MOST_SEED)])
     n: int | None = attrs.field(default=None, validator=attrs.validators.optional([ge(1), le(MOST_SIMULATIONS)]))

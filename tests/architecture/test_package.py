@@ -131,9 +131,22 @@ def test_core_has_no_effects(path):
         ("orjson", ("sources",)),
         ("cattrs", ("settings_reading.py",)),
         ("prometheus_client", ("runner",)),
-        ("typer", ("cli.py", "cli_config.py", "cli_db.py", "cli_runs.py", "cli_scenarios.py", "cli_serve.py")),
-        ("rich", ("cli.py", "reporting")),
+        (
+            "typer",
+            (
+                "cli.py",
+                "cli_config.py",
+                "cli_db.py",
+                "cli_report.py",
+                "cli_runs.py",
+                "cli_scenarios.py",
+                "cli_serve.py",
+                "cli_simulate.py",
+            ),
+        ),
+        ("rich", ("cli.py", "cli_report.py", "reporting")),
         ("matplotlib", ("plots.py", "reporting")),
+        ("jinja2", ("reporting",)),
         ("hypothesis", ("testing",)),
         ("pytest", ("testing",)),
     ],
@@ -156,7 +169,7 @@ def test_the_order_of_core():
         "psd", "association", "bootstrap", "correlation", "windows", "volatility", "scenarios", "measures", "statistics",
         "contagion", "first_component", "sensitivity", "regimes", "result_checks", "dependence", "payoff", "loss_model",
         "sampling", "importance", "tally", "variance", "intervals", "execution", "engine", "contributions", "sample",
-        "simulation", "marginal", "stress", "portfolio", "remedies", "alerts", "recommendations", "alert_memory", "comparison", "fingerprint",
+        "simulation", "marginal", "stress", "portfolio", "remedies", "alerts", "recommendations", "alert_memory", "comparison", "fingerprint", "documents",
         "run_changes", "explanation", "backtest", "backtest_shortfall", "replay", "nearest_loss", "reverse_stress",
     ]  # fmt: skip
     modules = {path.stem for path in (PACKAGE / "core").glob("*.py")} - {"__init__"}

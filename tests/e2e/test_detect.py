@@ -307,7 +307,7 @@ class TestOutput:
         monkeypatch.undo()
         monkeypatch.chdir(folder)
         with pytest.raises((TypeError, ValueError)):
-            save_events({"events": [{"unknown": object()}]}, name)
+            save_events({"events": [{"asset": object()}]}, name)
 
         assert "old" == (folder / name).read_text()
         assert {"prices", name} == {path.name for path in folder.iterdir()}

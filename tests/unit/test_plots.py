@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from datetime import timedelta
+from itertools import pairwise
 
 import matplotlib as mpl
 import numpy as np
@@ -328,3 +330,48 @@ def test_without_matplotlib_there_is_a_hint():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
     assert "SettingsError: plots need matplotlib: install the extra with pip install" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "name", ["$\\frac{1}{0}$ and $x", "_hidden", "\u202eCDSU", "a\nb", "x" * 10_000, "\u4e2d"]
+)
+def test_names_are_shown_as_they_are(name, returns):
+    """No formula, nothing that turns or breaks the line, and never so long that the axes are gone."""
+    frame = returns[["DAI", "USDC"]].rename(columns={"DAI": name})
+    prices = np.exp(frame.cumsum())
+    prices.iloc[20:25, 0] *= 0.9
+    events = tr.detect_depegs(prices, sample_span=timedelta(days=1))
+    figures = [
+        tr.plots.contributions(pd.Series({name: 1.0, "USDC": 2.0})),
+        tr.plots.depeg_timeline(events),
+        tr.plots.correlation_heatmap(tr.correlation_matrix(frame)),
+        tr.plots.price_with_events(prices, events),
+        tr.plots.rolling_correlation(frame, name, "USDC", bootstrap=0),
+    ]
+
+    for ax in figures:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+            ax.figure.canvas.draw()
+        width = ax.get_window_extent().width / ax.figure.bbox.width
+        assert width > 0.4 or ax.images
+        texts = [text.get_text() for text in ax.figure.findobj(mpl.text.Text)]
+        assert all(text.replace("\n", "").isprintable() for text in texts)
+    written = name if name.isprintable() else name.encode("unicode_escape").decode()
+    assert written[:17] == figures[0].get_yticklabels()[0].get_text().replace("\n", " ")[:17]
+
+
+def test_legends_and_dates_fit_narrow_axes(returns):
+    """On axes of a phone no two dates touch, and the legend is not wider than the figure."""
+    from matplotlib.figure import Figure
+
+    prices = np.exp(returns[["DAI"]].cumsum())
+    prices.iloc[20:25] *= 0.9
+    figure = Figure(figsize=(4.0, 2.3), layout="constrained")
+    ax = tr.plots.price_with_events(prices, tr.detect_depegs(prices), figure.add_subplot())
+
+    figure.canvas.draw()
+    dates = [label.get_window_extent() for label in ax.get_xticklabels() if label.get_text()]
+    assert len(dates) >= 3
+    assert all(one.x1 < other.x0 for one, other in pairwise(dates))
+    assert ax.get_legend().get_window_extent().x1 <= figure.bbox.x1

@@ -22,7 +22,7 @@ SNAPSHOT_COLUMNS = ("var_95", "capital", "coverage")
 
 
 def valid_history(history: pd.DataFrame | None, as_of: pd.Timestamp) -> pd.DataFrame:
-    """Return the snapshots before `as_of`; none gives an empty table.
+    """Return the snapshots before `as_of` that a comparison can need; none gives an empty table.
 
     Raises
     ------
@@ -36,7 +36,8 @@ def valid_history(history: pd.DataFrame | None, as_of: pd.Timestamp) -> pd.DataF
     if missing:
         raise ValueError(f"history must have the columns {list(SNAPSHOT_COLUMNS)}, missing {missing}")
     known = history.set_axis(valid_index(history.index, "history"))
-    return known[known.index < as_of]
+    needed = (known.index >= as_of - TREND - SNAPSHOT_TOLERANCE) & (known.index < as_of)
+    return known.loc[needed, list(SNAPSHOT_COLUMNS)]
 
 
 def relative_change(

@@ -18,7 +18,7 @@ import numpy as np
 
 from tonsurance_risk.core.engine import Blocks, Job, drawn
 from tonsurance_risk.core.payoff import Workspace
-from tonsurance_risk.model import FloatArray, IntArray
+from tonsurance_risk.model import BoolArray, FloatArray, IntArray
 
 
 @attrs.frozen(eq=False)
@@ -60,12 +60,21 @@ class TailSums:
         Losses by scenario [USD].
     policies : ndarray of shape (2, n_policies)
         Payouts by policy [USD]; empty where they were not asked for.
+    squares : ndarray of shape (2, 3, n_coins + 1)
+        Squared weights, times 1, times the amount, times its square.
+    counts : ndarray of shape (n_coins + 1,)
+        How many simulations have an amount that is not 0.
+    near : ndarray of shape (n_coins + 2,)
+        Amounts of the simulations whose loss is close to the quantile [USD], and last their weight.
     """
 
     weight: FloatArray
     exposures: FloatArray
     scenarios: FloatArray
     policies: FloatArray
+    squares: FloatArray
+    counts: FloatArray
+    near: FloatArray
 
     def __add__(self, other: TailSums) -> TailSums:
         """Return the sums over the simulations of both."""
@@ -74,6 +83,9 @@ class TailSums:
             self.exposures + other.exposures,
             self.scenarios + other.scenarios,
             self.policies + other.policies,
+            self.squares + other.squares,
+            self.counts + other.counts,
+            self.near + other.near,
         )
 
     def mean(self, sums: FloatArray, needed: float) -> FloatArray:
@@ -81,9 +93,30 @@ class TailSums:
         part = (needed - self.weight[0]) / self.weight[1]
         return np.asarray((sums[0] + part * sums[1]) / needed)
 
+    def contribution_variances(self, needed: float, n: int) -> FloatArray:
+        """Return the variances of the contributions of n independent draws, shape (n_coins + 1,) [USD^2].
 
-def tail_sums(job: Job, blocks: Blocks, quantile: float, policies: Sequence[CoinPolicies]) -> TailSums:
-    """Return the sums of blocks; `policies` by coin, or none of them."""
+        With q the quantile, b the part of the losses at it that counts and m the mean amount given a loss of q,
+        the influence function of ``E[X (1(L > q) + b 1(L = q))] / (1 - level)`` is
+        ``(X - m) (1(L > q) + b 1(L = q)) / (1 - level)`` up to a constant: the error of q moves weight to or from
+        losses near q, whose amount is m. Summed over all parts it is that of the expected shortfall, with m = q.
+        """
+        part = (needed - self.weight[0]) / self.weight[1]
+        centre = self.near[:-1] / self.near[-1]
+        share = np.array([1.0, part])
+        plain, amount, squared = np.einsum("i,ijk->jk", share**2, self.squares)
+        second = squared - 2.0 * centre * amount + centre**2 * plain
+        first = share @ (self.exposures - centre * self.weight[:, np.newaxis])
+        return np.asarray(np.maximum(second - first**2 / n, 0.0) / needed**2)
+
+
+def tail_sums(
+    job: Job, blocks: Blocks, quantile: float, policies: Sequence[CoinPolicies], near: float
+) -> TailSums:
+    """Return the sums of blocks; `policies` by coin, or none of them.
+
+    Losses up to `near` are close to the quantile; -inf leaves out what only `contribution_variances` needs.
+    """
     model = job.model
     n_policies = sum(len(coin.rows) for coin in policies)
     total = TailSums(
@@ -91,6 +124,9 @@ def tail_sums(job: Job, blocks: Blocks, quantile: float, policies: Sequence[Coin
         np.zeros((2, len(model.coins) + 1)),
         np.zeros((2, len(model.levels))),
         np.zeros((2, n_policies)),
+        np.zeros((2, 3, len(model.coins) + 1)),
+        np.zeros(len(model.coins) + 1),
+        np.zeros(len(model.coins) + 2),
     )
     work = Workspace.of(max(size for _, size in blocks))
     for block in drawn(job, blocks, keep_positions=True):
@@ -105,8 +141,19 @@ def tail_sums(job: Job, blocks: Blocks, quantile: float, policies: Sequence[Coin
         scenario = np.repeat(draw.segments.scenario, draw.segments.lengths)[tail]
         total.weight[:] += shares.sum(axis=1)
         total.exposures[:] += np.einsum("ij,kj->ik", shares, amounts[:, tail])
+        if near > -np.inf:
+            _add_squares(total, shares, amounts[:, tail], losses[tail] <= near)
         for side, share in enumerate(shares):
             total.scenarios[side] += np.bincount(scenario, share * losses[tail], minlength=len(model.levels))
             for book, ratio in zip(policies, ratios, strict=True):
                 total.policies[side, book.rows] += book.sums(ratio, share * paid[tail])
     return total
+
+
+def _add_squares(total: TailSums, shares: FloatArray, amounts: FloatArray, close: BoolArray) -> None:
+    for power in range(3):
+        total.squares[:, power] += np.einsum("ij,kj->ik", shares**2, amounts**power)
+    total.counts[:] += np.count_nonzero(amounts, axis=1)
+    weight = shares.sum(axis=0) * close
+    total.near[:-1] += amounts @ weight
+    total.near[-1] += weight.sum()

@@ -102,6 +102,8 @@ class EarlierRun:
     ----------
     as_of : Timestamp
         Of that report.
+    run_inputs_sha256 : str
+        Under which the store has what it was made from.
     sample : LossSample
         Its run, simulated again.
     published : dict of float
@@ -109,8 +111,17 @@ class EarlierRun:
     """
 
     as_of: pd.Timestamp
-    sample: LossSample
+    run_inputs_sha256: str
+    sample: LossSample = attrs.field(repr=False)
     published: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what it takes to find it again, in JSON types."""
+        return {
+            "as_of": iso(self.as_of),
+            "run_inputs_sha256": self.run_inputs_sha256,
+            "published": dict(self.published),
+        }
 
 
 def explain_change(

@@ -11,6 +11,7 @@ import math
 import numpy as np
 from scipy import special
 
+from tonsurance_risk.core.association import NORMAL_95
 from tonsurance_risk.core.importance import DEFENSIVE
 from tonsurance_risk.core.measures import exact_level, tail_rank
 from tonsurance_risk.core.tally import Tally
@@ -70,7 +71,8 @@ def quantile_estimate(tail: Tail, level: float, design: Design) -> Estimate:
     if high is None:
         notes.append("the sample is too small for an upper end")
     error = None if low is None or high is None else (high - low) / (2.0 * design.critical)
-    return Estimate(value, low, high, error, "; ".join(notes))
+    law = "exact binomial" if design.sampling == "plain" else _law(design)
+    return Estimate(value, low, high, error, "; ".join(notes), method=f"order statistics, {law}")
 
 
 def shortfall_estimate(tail: Tail, level: float, design: Design) -> Estimate:
@@ -101,35 +103,37 @@ def shortfall_estimate(tail: Tail, level: float, design: Design) -> Estimate:
     if tail.weights is not None:
         excess *= tail.weights[beyond]
     value = quantile + float(excess.sum()) / design.n
+    method = f"influence function, {_law(design)}, Hall's transformation"
     if notes := _tail_notes(expected):
-        return Estimate(value, None, None, None, "; ".join([*notes, "the sample is too small for an interval"]))
+        note = "; ".join([*notes, "the sample is too small for an interval"])
+        return Estimate(value, None, None, None, note, method=method)
     # Without an atom at the quantile about `expected` losses lie beyond it.
     if len(excess) < min(FEW_OFF_ATOM, expected / 2.0) and quantile < design.largest_shocked:
         note = f"only {len(excess)} losses lie beyond the value at risk, an atom: too few for an interval"
-        return Estimate(value, None, None, None, note)
+        return Estimate(value, None, None, None, note, method=method)
     at_levels = np.maximum(design.level_losses - quantile, 0.0) / share * design.level_weights
     variance = mean_variance(excess, beyond, tail, design, at_levels)
-    return _normal_estimate(value, variance, design.critical, _skewness(excess, design.n))
+    return _normal_estimate(value, variance, design.critical, method, _skewness(excess, design.n))
 
 
 def mean_estimate(tally: Tally, design: Design) -> Estimate:
     """Return the mean loss with its normal interval; none where too few losses lie beside an atom."""
     value = float(tally.total.sum()) / float(design.units.sum())
-    units = float(design.units.sum())
+    units, method = float(design.units.sum()), f"mean, {_law(design)}"
     if units < 2:
-        return _normal_estimate(value, math.inf, design.critical)
+        return _normal_estimate(value, math.inf, design.critical, method)
     beside = _effective_count(tally, value, weighted=design.sampling == "importance")
     if beside < min(FEW_OFF_ATOM, tally.n / 5.0) and design.largest_shocked > -math.inf:
         note = f"nearly all losses are the same, and only about {beside:.2g} are not: too few for an interval"
-        return Estimate(value, None, None, None, note)
+        return Estimate(value, None, None, None, note, method=method)
     drawn = np.maximum(design.units, 1.0)
     means = np.where(design.units > 0.0, tally.total / drawn, design.level_losses * design.level_weights)
     if design.sampling == "sobol":
-        return _normal_estimate(value, design.of_replicates(tally.replicates, means), design.critical)
+        return _normal_estimate(value, design.of_replicates(tally.replicates, means), design.critical, method)
     variances = tally.squares / np.maximum(design.units - 1.0, 1.0)
     own = tally.total / drawn
     overall = (float(tally.squares.sum()) + float(design.units @ (own - value) ** 2)) / (units - 1.0)
-    return _normal_estimate(value, design.combined(means, variances, overall), design.critical)
+    return _normal_estimate(value, design.combined(means, variances, overall), design.critical, method)
 
 
 def _effective_count(tally: Tally, mean: float, *, weighted: bool) -> float:
@@ -180,14 +184,34 @@ def loss_probability(tail: Tail, capital: float, design: Design) -> Estimate:
     error = math.sqrt(variance) if 0.0 < variance < math.inf else None
     note = "" if error is not None else f"{k} of {n} simulations: no standard error"
     half = 0.0 if error is None else design.critical * error
-    low, high = value - half, value + half
+    low, high, method = value - half, value + half, f"share, {_law(design)}"
     if error is None or few or design.sampling == "plain":
         low, high = _hit_interval(k, n) if tail.weights is None else _weighted_ends(value, weights, n)
+        method = "Clopper-Pearson" if tail.weights is None else "Clopper-Pearson times extreme weights"
         # Strata that were not drawn can make the share vary by far more than that of independent draws.
         independent = (k + 0.5) * (n - k + 0.5) / (n + 1.0) ** 2 / n * float(weights.max(initial=1.0)) ** 2
         if design.sampling != "plain" and half**2 > 2.0 * design.critical**2 * independent:
             low, high = min(low, value - half), max(high, value + half)
-    return Estimate(value, max(low, 0.0), min(high, 1.0), error, note)
+            method = f"the wider of {method} and {_law(design)}"
+    return Estimate(value, max(low, 0.0), min(high, 1.0), error, note, method=method)
+
+
+def contribution_estimate(value: float, error: float, count: int, shortfall: Estimate) -> Estimate:
+    """Return a contribution to an expected shortfall with its normal interval [USD].
+
+    `count` losses of the tail have a part of it.
+    """
+    method, note = "influence function, normal, as for independent draws", shortfall.note
+    if shortfall.low is not None and count >= FEW_TAIL_LOSSES:
+        return Estimate(value, value - NORMAL_95 * error, value + NORMAL_95 * error, error, method=method)
+    if shortfall.low is not None:
+        note = f"only {count} losses of the tail have a part of it: too few for an interval"
+    return Estimate(value, None, None, None, note, method=method)
+
+
+def exactly_nothing(note: str) -> Estimate:
+    """Return the estimate of what is 0 in every simulation, and why."""
+    return Estimate(0.0, 0.0, 0.0, 0.0, note, method="exact")
 
 
 def _hit_interval(k: int, n: int) -> tuple[float, float]:
@@ -251,7 +275,9 @@ def _share_variances(value: float, tail: Tail, design: Design) -> tuple[float, f
     return share_variance(tail.losses >= value, design.level_losses >= value, tail, design), above
 
 
-def _normal_estimate(value: float, variance: float, critical: float, skewness: float = 0.0) -> Estimate:
+def _normal_estimate(
+    value: float, variance: float, critical: float, method: str, skewness: float = 0.0
+) -> Estimate:
     """Return an estimate with normal ends, or with those of Hall's transformation for a mean of that skewness.
 
     References
@@ -260,14 +286,18 @@ def _normal_estimate(value: float, variance: float, critical: float, skewness: f
     221-228, doi:10.1111/j.2517-6161.1992.tb01876.x: the inverse of ``t + g t^2 / 3 + g^2 t^3 / 27 + g / 6``.
     """
     if not math.isfinite(variance):
-        return Estimate(value, None, None, None, "one simulation has no standard error")
+        return Estimate(value, None, None, None, "one simulation has no standard error", method=method)
     error, below, above = math.sqrt(variance), critical, critical
     if abs(skewness) > SMALLEST_SKEWNESS:
         above, below = (
             abs(3.0 / skewness * (math.cbrt(1.0 + skewness * (end - skewness / 6.0)) - 1.0))
             for end in (-critical, critical)
         )
-    return Estimate(value, value - below * error, value + above * error, error)
+    return Estimate(value, value - below * error, value + above * error, error, method=method)
+
+
+def _law(design: Design) -> str:
+    return "Student's t over replicates" if design.sampling == "sobol" else "normal"
 
 
 def _skewness(values: FloatArray, n: int) -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tonsurance_risk.reporting.files import json_text, table_path, write_table
+from tonsurance_risk.reporting.tables import csv_text, window_pairs
 
 PAIR_COLUMNS = (
     "window_days", "as_of", "asset_1", "asset_2", "correlation", "low", "high", "observations", "is_default",
@@ -36,8 +35,8 @@ def save_correlations(document: Mapping[str, Any], path: str | os.PathLike[str])
         If writing failed on the way; an older file of that name is intact then.
     """
     file = table_path(path)
-    content = _csv(document) if file.suffix.casefold() == ".csv" else json_text(document)
-    return write_table(file, content)
+    as_table = file.suffix.casefold() == ".csv"
+    return write_table(file, csv_text(window_pairs(document), PAIR_COLUMNS) if as_table else json_text(document))
 
 
 def print_correlations(document: Mapping[str, Any], console: Console) -> None:
@@ -135,15 +134,3 @@ def _regime_line(document: Mapping[str, Any]) -> str:
         f"({change['recent_mean']:.2f} in {change['recent_days']} days, {change['baseline_mean']:.2f} before); "
         f"p = {change['p_value']:.3g} that nothing changed, {changed} pair(s) changed"
     )
-
-
-def _csv(document: Mapping[str, Any]) -> str:
-    content = io.StringIO(newline="")
-    writer = csv.DictWriter(content, PAIR_COLUMNS, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    for window in _windows(document).values():
-        for pair in () if window is None else window["pairs"]:
-            days = " ".join(pair.get("influential_days") or ())
-            place = {"window_days": window["window_days"], "as_of": window["as_of"]}
-            writer.writerow(pair | place | {"influential_days": days})
-    return content.getvalue()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tonsurance_risk.reporting.files import json_text, table_path, write_table
+from tonsurance_risk.reporting.tables import csv_text
 
 EVENT_COLUMNS = (
     "asset", "direction", "start", "end", "recovered_at", "min_price", "max_price", "severity", "n_observations",
@@ -42,7 +41,8 @@ def save_events(document: Mapping[str, Any], path: str | os.PathLike[str]) -> Pa
         If writing failed on the way; an older file of that name is intact then.
     """
     file = table_path(path)
-    return write_table(file, _csv(document) if file.suffix.casefold() == ".csv" else json_text(document))
+    as_table = file.suffix.casefold() == ".csv"
+    return write_table(file, csv_text(document["events"], EVENT_COLUMNS) if as_table else json_text(document))
 
 
 def print_events(document: Mapping[str, Any], console: Console) -> None:
@@ -84,11 +84,3 @@ def _confirmation(event: Mapping[str, Any]) -> str:
     if event["confirmed"] is None:
         return "-"
     return "yes" if event["confirmed"] else f"local to {escape(str(event['local_to']))}"
-
-
-def _csv(document: Mapping[str, Any]) -> str:
-    content = io.StringIO(newline="")
-    writer = csv.DictWriter(content, EVENT_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(document["events"])
-    return content.getvalue()

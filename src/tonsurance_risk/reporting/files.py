@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from tonsurance_risk.errors import SettingsError, StorageError
-from tonsurance_risk.report import RiskReport
+from tonsurance_risk.report import SCHEMA_VERSION, RiskReport
+from tonsurance_risk.reporting.schema import report_schema
 
 
 def save_report(report: RiskReport | Mapping[str, Any], directory: str | os.PathLike[str]) -> Path:
@@ -27,7 +30,7 @@ def save_report(report: RiskReport | Mapping[str, Any], directory: str | os.Path
     Raises
     ------
     SettingsError
-        If the folder cannot be written to.
+        If the folder cannot be written to, or `report_date` of a document is no date.
     StorageError
         If writing failed on the way; an older file of that name is intact then.
 
@@ -36,14 +39,56 @@ def save_report(report: RiskReport | Mapping[str, Any], directory: str | os.Path
     Written to a temporary file in the same folder, flushed to the disk, then renamed over the old one.
     """
     document = report.to_dict() if isinstance(report, RiskReport) else dict(report)
+    path = report_path(directory, document.get("report_date"), "json")
     content = json_text(document)
-    folder = writable_folder(directory)
-    path = folder / f"risk_report_{date.fromisoformat(document['report_date']).isoformat()}.json"
+    writable_folder(directory)
     try:
         replace_file(path, content)
     except OSError as error:
         raise StorageError(f"the report {path} could not be written: {error.strerror}") from error
     return path
+
+
+def report_path(directory: str | os.PathLike[str], report_date: object, kind: str) -> Path:
+    """Return where a file of the report of a date is written to, ``risk_report_YYYY-MM-DD.KIND``.
+
+    Raises
+    ------
+    SettingsError
+        If the date is none; nothing else gets into the name of a file.
+    """
+    if isinstance(report_date, str) and re.fullmatch(r"\d{4}-\d{2}-\d{2}", report_date, re.ASCII):
+        with suppress(ValueError):
+            return Path(directory) / f"risk_report_{date.fromisoformat(report_date).isoformat()}.{kind}"
+    raise SettingsError(
+        f"report_date of a report must be a date such as 2024-12-31, found {report_date!r}", observed=report_date
+    )
+
+
+def read_report(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the report document in a file.
+
+    Raises
+    ------
+    SettingsError
+        If the file cannot be read, or is no report of this schema version.
+    """
+    where = os.fspath(path)
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{where} cannot be read: {error.strerror}", observed=where) from error
+    except (ValueError, RecursionError) as error:
+        raise SettingsError(f"{where} is no report: {error}", observed=where) from error
+    if not isinstance(document, dict) or "schema_version" not in document:
+        raise SettingsError(f"{where} is no report: needed is an object with schema_version", observed=where)
+    if document["schema_version"] != SCHEMA_VERSION:
+        found = document["schema_version"]
+        raise SettingsError(f"{where} has schema version {found!r}, this software reads {SCHEMA_VERSION}")
+    missing = [key for key in report_schema()["required"] if key not in document]
+    if missing:
+        raise SettingsError(f"{where} is no whole report: missing {', '.join(missing)}", observed=where)
+    return document
 
 
 def writable_folder(directory: str | os.PathLike[str]) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime, time
@@ -17,10 +18,11 @@ from tonsurance_risk.core.alert_memory import OpenAlert
 from tonsurance_risk.core.fingerprint import content_hash
 from tonsurance_risk.model import Scenario, Vault, as_utc, iso
 from tonsurance_risk.ports import Clock, JobLock, PriceSource, Store, SystemClock
-from tonsurance_risk.report import RiskReport
+from tonsurance_risk.report import SCHEMA_VERSION, RiskReport
 from tonsurance_risk.reporting.files import save_report, writable_folder
+from tonsurance_risk.reporting.html import save_html
 from tonsurance_risk.runner.calibration import stored_scenarios
-from tonsurance_risk.runner.desk import INSTANT, RETENTION, Desk, Progress
+from tonsurance_risk.runner.desk import INSTANT, RETENTION, Desk, Place, Progress
 from tonsurance_risk.runner.earlier import earlier_run
 from tonsurance_risk.runner.jobs import Job, Outcome
 from tonsurance_risk.runner.prices import other_prices
@@ -29,6 +31,8 @@ from tonsurance_risk.runner.updates import update_correlations, update_depegs
 from tonsurance_risk.runner.usage import rows_written
 from tonsurance_risk.version import __version__
 
+_log = logging.getLogger(__name__)
+
 
 def report_risk(desk: Desk, date: pd.Timestamp, lock: JobLock) -> Outcome:
     """Assess the vault, and store and write the report; the job is done with the transaction of the report."""
@@ -36,23 +40,27 @@ def report_risk(desk: Desk, date: pd.Timestamp, lock: JobLock) -> Outcome:
     scenarios = stored_scenarios(store)
     before = store.load_reports(end=date, last=1, **desk.place)
     desk.progress("assessing", 0, 1)
+    prices = store.load_prices(desk.assets, since, until, **desk.place)
+    others = other_prices(store, desk.source.name, desk.step, since, until)
     report = assess(
-        store.load_prices(desk.assets, since, until, **desk.place),
+        prices,
         desk.vault,
         as_of=date,
         scenarios=scenarios,
         history=store.load_snapshots(end=date, **desk.place),
         step=desk.step,
+        # After the prices were read: what the store knew at that instant is what was read.
         generated_at=desk.clock.now(),
         seed=desk.seed,
         n=desk.n,
         source=desk.source.name,
-        others=other_prices(store, desk.source.name, desk.step, since, until),
+        others=others,
         before=earlier_run(store, before),
         open_alerts=[OpenAlert.from_dict(one) for last in before for one in last.get("open_alerts", ())],
     )
     document = report.to_dict()
-    document["inputs"]["settings_sha256"] = _settings_hash(desk, scenarios)
+    document["inputs"]["simulations_asked"] = desk.n
+    document["inputs"]["settings_sha256"] = _settings_of(desk, scenarios)
     failed = details_of(desk, DEPEG_BACKFILL.name, date).get("failed", {})
     document["data_quality"]["failed_to_fetch"] = failed
     document["alert_changes"] = _to_say(desk, date, document)
@@ -60,14 +68,15 @@ def report_risk(desk: Desk, date: pd.Timestamp, lock: JobLock) -> Outcome:
     written = _record(desk, report, document)
     desk.progress("assessing", 1, 1)
     path = _written(document, desk.out)
+    page = _page(desk, report, document)
     worst = next((alert["severity"] for alert in document["risk_alerts"]), "none")
     var_95 = document["var_analysis"]["var_95"]["value"]
     message = f"VaR 95 is {var_95:,.0f} USD; {len(document['risk_alerts'])} alerts, the worst {worst}"
     return Outcome(
         rows=1,
         message=message,
-        needs_attention=worst == "critical" or bool(failed),
-        details=written | ({} if path is None else {"file": path.name}),
+        needs_attention=worst == "critical" or bool(failed) or "html_error" in page,
+        details=written | ({} if path is None else {"file": path.name, **page}),
     )
 
 
@@ -101,6 +110,10 @@ class RunResult:
         Assets that it has and could not give, with the error.
     history_start : Timestamp or None
         Where the plan of the source begins, if that is later than two years back.
+    html_path : Path or None
+        Where the page is, if there is one.
+    html_error : str or None
+        Why it could not be made.
     already_done : bool
         Whether the date had been done with the same vault, scenarios and settings; nothing was computed then.
     """
@@ -112,13 +125,15 @@ class RunResult:
     not_carried: tuple[str, ...] = ()
     failed: dict[str, str] = attrs.field(factory=dict)
     history_start: pd.Timestamp | None = None
+    html_path: Path | None = None
+    html_error: str | None = None
     already_done: bool = False
 
     @property
     def needs_attention(self) -> bool:
-        """Whether an asset failed or an alert is critical, in a run that did something."""
+        """Whether an asset or the page failed or an alert is critical, in a run that did something."""
         critical = any(alert["severity"] == "critical" for alert in self.document["risk_alerts"])
-        return not self.already_done and (critical or bool(self.failed))
+        return not self.already_done and (critical or bool(self.failed) or self.html_error is not None)
 
 
 def run_daily(
@@ -129,6 +144,7 @@ def run_daily(
     as_of: datetime,
     step: str = "1h",
     out: str | os.PathLike[str] | None = None,
+    html: bool = False,
     seed: int = 0,
     n: int | None = None,
     clock: Clock | None = None,
@@ -150,6 +166,9 @@ def run_daily(
         Distance of two samples.
     out : path, optional
         Folder for the report file; none is written without it.
+    html : bool
+        Whether to write the report as a page as well, beside it. A page that cannot be made loses nothing else:
+        `RunResult.html_error` says why.
     seed, n
         As in `assess`.
     clock : Clock, optional
@@ -161,12 +180,13 @@ def run_daily(
     -------
     RunResult
         A date that was done before with the same vault, scenarios and settings is not done again: its report
-        is given back, and written again where the file is missing.
+        is given back, and written again where the file is missing; its page is not made again.
 
     Raises
     ------
     SettingsError
-        If the step is unknown, the folder cannot be written to, or the source carries none of the assets.
+        If the step is unknown, a page is wanted without the extra `report`, the folder cannot be written to, or
+        the source carries none of the assets.
     LockHeldError
         If another run is at work on the same date, source and step.
     RiskError
@@ -184,6 +204,7 @@ def run_daily(
         vault=vault,
         step=step,
         out=None if out is None else writable_folder(out),
+        html=html,
         seed=seed,
         n=n,
         clock=clock or SystemClock(),
@@ -202,7 +223,14 @@ def _run_daily(desk: Desk, date: pd.Timestamp, lock: JobLock) -> RunResult:
             if any(row.status != "done" for row in rows):
                 # All of that run is here, but the file was not.
                 store.end_job(desk.ledger_name(job.name), date)
-        return RunResult(as_of=date, document=document, report_path=path, already_done=True)
+        page = None if path is None else path.with_suffix(".html")
+        return RunResult(
+            as_of=date,
+            document=document,
+            report_path=path,
+            html_path=page if page is not None and page.exists() else None,
+            already_done=True,
+        )
     fetched, _, reported = [run_job(desk, job, date, lock).details for job in DAILY]
     (document,) = store.load_reports(date, date + INSTANT, **desk.place)
     start = fetched["history_start"]
@@ -210,6 +238,8 @@ def _run_daily(desk: Desk, date: pd.Timestamp, lock: JobLock) -> RunResult:
         as_of=date,
         document=document,
         report_path=None if desk.out is None else desk.out / reported["file"],
+        html_path=desk.out / reported["html"] if desk.out is not None and "html" in reported else None,
+        html_error=reported.get("html_error"),
         fetched=fetched["fetched"],
         not_carried=tuple(fetched["not_carried"]),
         failed=fetched["failed"],
@@ -219,7 +249,7 @@ def _run_daily(desk: Desk, date: pd.Timestamp, lock: JobLock) -> RunResult:
 
 def done_report(desk: Desk, date: pd.Timestamp) -> dict[str, Any] | None:
     """Return the report of a date that was made with the same vault, scenarios and settings, of all assets."""
-    settings = _settings_hash(desk, stored_scenarios(desk.store))
+    settings = _settings_of(desk, stored_scenarios(desk.store))
     for document in desk.store.load_reports(date, date + INSTANT, **desk.place):
         # A date on which an asset failed is not done: the asset may be there now.
         if document["inputs"]["settings_sha256"] == settings and not document["data_quality"]["failed_to_fetch"]:
@@ -227,15 +257,21 @@ def done_report(desk: Desk, date: pd.Timestamp) -> dict[str, Any] | None:
     return None
 
 
-def _settings_hash(desk: Desk, scenarios: Sequence[Scenario]) -> str:
+def _settings_of(desk: Desk, scenarios: Sequence[Scenario]) -> str:
+    return settings_hash(desk.vault, scenarios, desk.place, desk.seed, desk.n)
+
+
+def settings_hash(vault: Vault, scenarios: Sequence[Scenario], place: Place, seed: int, n: int | None) -> str:
+    """Return the hash of all that a report depends on beside prices and earlier reports."""
     return content_hash(
         {
-            "vault": desk.vault.to_dict(),
+            "vault": vault.to_dict(),
             "scenarios": [scenario.to_dict() for scenario in scenarios],
-            **desk.place,
-            "seed": desk.seed,
-            "n": desk.n,
+            **place,
+            "seed": seed,
+            "n": n,
             "software_version": __version__,
+            "schema_version": SCHEMA_VERSION,
         }
     )
 
@@ -264,6 +300,20 @@ def _to_say(desk: Desk, date: pd.Timestamp, document: Mapping[str, Any]) -> list
 
 def _written(document: Mapping[str, Any], folder: Path | None) -> Path | None:
     return None if folder is None else save_report(document, folder)
+
+
+def _page(desk: Desk, report: RiskReport, document: Mapping[str, Any]) -> dict[str, str]:
+    """Write the page of a report where one is wanted, and return its name, or why there is none.
+
+    The report is stored and written by now, and stands without its page: whatever fails here stops nothing.
+    """
+    if not desk.html or desk.out is None:
+        return {}
+    try:
+        return {"html": save_html(report, desk.out, document=document).name}
+    except Exception as error:
+        _log.exception("the report of %s has no page", document["report_date"])
+        return {"html_error": f"{type(error).__name__}: {error}"}
 
 
 def _record(desk: Desk, report: RiskReport, document: Mapping[str, Any]) -> dict[str, Any]:
@@ -315,4 +365,6 @@ def describe(result: RunResult) -> str:
     if result.history_start is not None:
         parts.append(f"the plan of the source reaches back to {iso(result.history_start)}")
     parts += [f"{asset} failed: {message}" for asset, message in result.failed.items()]
+    if result.html_error is not None:
+        parts.append(f"the page could not be made: {result.html_error}")
     return "; ".join(parts)

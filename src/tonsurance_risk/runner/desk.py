@@ -14,6 +14,7 @@ from tonsurance_risk.core.simulation import MOST_SIMULATIONS
 from tonsurance_risk.errors import SettingsError
 from tonsurance_risk.model import BTC, MOST_SEED, Vault, whole
 from tonsurance_risk.ports import Clock, PriceSource, Store, SystemClock
+from tonsurance_risk.reporting.html import check_html
 from tonsurance_risk.sources.steps import STEPS
 
 RETENTION = timedelta(days=730)
@@ -27,6 +28,11 @@ class Place(TypedDict):
 
     source: str
     step: str
+
+
+def watched_assets(vault: Vault) -> list[str]:
+    """Return every stablecoin, the vault's own coins, and BTC."""
+    return list(dict.fromkeys([*(asset.symbol for asset in (*STABLECOINS, *vault.assets)), BTC]))
 
 
 Progress = Callable[[str, int, int], None]
@@ -45,6 +51,8 @@ class Desk:
         Distance of two samples.
     out : Path, optional
         Folder for report files; none are written without it.
+    html : bool
+        Whether each report is a page as well.
     archive : Path, optional
         Folder for old prices; without it they stay in the store.
     seed, n
@@ -57,7 +65,7 @@ class Desk:
     Raises
     ------
     SettingsError
-        If the step is unknown.
+        If the step is unknown, or pages are wanted and what they need is not installed.
     UnknownAssetError
         If the vault names an asset that nobody knows.
     """
@@ -67,6 +75,7 @@ class Desk:
     vault: Vault
     step: str = "1h"
     out: Path | None = None
+    html: bool = False
     archive: Path | None = None
     seed: int = 0
     n: int | None = None
@@ -80,6 +89,8 @@ class Desk:
         if self.n is not None:
             whole(self.n, "n", 1, MOST_SIMULATIONS)
         check_symbols(self.vault)
+        if self.html:
+            check_html()
 
     @property
     def place(self) -> Place:
@@ -89,7 +100,7 @@ class Desk:
     @property
     def assets(self) -> list[str]:
         """Every stablecoin, the vault's own coins, and BTC."""
-        return list(dict.fromkeys([*(asset.symbol for asset in (*STABLECOINS, *self.vault.assets)), BTC]))
+        return watched_assets(self.vault)
 
     def ledger_name(self, job: str) -> str:
         """Return what a job is called in the ledger: one source and step do not answer for another."""

@@ -21,11 +21,24 @@ def earlier_run(store: ResultStore, before: Iterable[Mapping[str, Any]]) -> Earl
         return None
     last = reports[-1]
     try:
-        inputs = store.load_run_inputs(last["inputs"]["run_inputs_sha256"])
+        return stored_run(
+            store,
+            {
+                "as_of": last["as_of"],
+                "run_inputs_sha256": last["inputs"]["run_inputs_sha256"],
+                "published": {measure: last["var_analysis"][measure]["value"] for measure in PUBLISHED},
+            },
+        )
     except LookupError:
         return None
+
+
+def stored_run(store: ResultStore, document: Mapping[str, Any]) -> EarlierRun:
+    """Return the run that `EarlierRun.to_dict` gave; a `LookupError` where the store does not have its inputs."""
+    named = document["run_inputs_sha256"]
     return EarlierRun(
-        as_of=pd.Timestamp(last["as_of"]),
-        sample=simulate_again(inputs),
-        published={measure: last["var_analysis"][measure]["value"] for measure in PUBLISHED},
+        as_of=pd.Timestamp(document["as_of"]),
+        run_inputs_sha256=named,
+        sample=simulate_again(store.load_run_inputs(named)),
+        published=document["published"],
     )

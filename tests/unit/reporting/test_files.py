@@ -11,6 +11,7 @@ import pytest
 
 import tonsurance_risk as tr
 from tonsurance_risk.errors import SettingsError
+from tonsurance_risk.reporting.tables import save_tables
 
 DOCUMENT = {"report_date": "2024-12-31", "text": "x"}
 
@@ -26,12 +27,26 @@ def test_writes_and_replaces(tmp_path):
     assert [path] == list(path.parent.iterdir())
 
 
-@pytest.mark.parametrize("date", ["../2024-12-31", "2024-12-31/../../x", "yesterday"])
-def test_a_name_cannot_leave_its_folder(tmp_path, date):
-    """A date is a date."""
-    with pytest.raises(ValueError, match=r"isoformat|Invalid"):
-        tr.save_report(DOCUMENT | {"report_date": date}, tmp_path / "reports")
-    assert [] == [path for path in tmp_path.rglob("*") if path.is_file()]
+HOSTILE = [
+    "../2024-12-31", "2024-12-31/../../x", "yesterday", "/etc/passwd", "..", "", "2024-12-31\0", "2024-12-31\n",
+    "2024-13-01", "20241231", "2024-W01-1", "\u0662\u0660\u0662\u0664-12-31", "2024-12-31\\..\\x", None, 20241231,
+    ["2024-12-31"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("date", HOSTILE)
+@pytest.mark.parametrize("save", [tr.save_report, save_tables])
+def test_a_name_cannot_leave_its_folder(tmp_path, date, save):
+    """A date is a date, in one spelling; else nothing is written, not even the folder."""
+    with pytest.raises(SettingsError, match=r"report_date of a report must be a date such as 2024-12-31, found"):
+        save(DOCUMENT | {"report_date": date}, tmp_path / "reports")
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_a_document_without_a_date_has_no_name(tmp_path):
+    """The key may be missing, too."""
+    with pytest.raises(SettingsError, match="found None"):
+        tr.save_report({"text": "x"}, tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_to(tmp_path):

@@ -1,0 +1,251 @@
+"""The commands ``tonsurance-risk report``: show, list, compare, export, open and make again reports."""
+
+from __future__ import annotations
+
+import re
+import webbrowser
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+from rich.console import Console
+
+from tonsurance_risk.cli_db import ATTENTION, DONE, opened
+from tonsurance_risk.cli_runs import AsJson, Config, Db, Out, settings_of
+from tonsurance_risk.errors import SettingsError
+from tonsurance_risk.ports import Store
+from tonsurance_risk.report import SCHEMA_VERSION
+from tonsurance_risk.reporting.changes import print_changes, report_changes
+from tonsurance_risk.reporting.files import json_text, read_report, writable_folder
+from tonsurance_risk.reporting.html import save_html
+from tonsurance_risk.reporting.tables import save_tables
+from tonsurance_risk.reporting.terminal import print_summary, print_table
+from tonsurance_risk.runner.replay_report import ReportReplay, replay_report
+
+app = typer.Typer(
+    help="Show, list, compare, export, open and make again the reports of a database or file.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_SHOWN = 20
+"""So many differences of a replay are printed; all of them are in JSON."""
+
+_Which = Annotated[
+    str | None,
+    typer.Argument(metavar="[DATE|FILE]", help="Date of a stored report, or a file; the newest stored."),
+]
+_One = Annotated[str, typer.Argument(metavar="DATE|FILE", help="Date of a stored report, or a file.")]
+_Source = Annotated[
+    str | None, typer.Option(help="Name of the source in the database; needed where it has reports of several.")
+]
+_Interval = Annotated[str | None, typer.Option(help="Step of the prices; needed where it has reports of both.")]
+
+
+@app.command()
+def show(
+    which: _Which = None,
+    config: Config = None,
+    db: Db = None,
+    source: _Source = None,
+    interval: _Interval = None,
+    as_json: AsJson = False,
+) -> int:
+    """Show a report."""
+    document = _document(which, config, db, source, interval)
+    if as_json:
+        typer.echo(json_text(document), nl=False)
+    else:
+        with _whole(which):
+            print_summary(document, Console())
+    return DONE
+
+
+@app.command("list")
+def list_(
+    config: Config = None,
+    db: Db = None,
+    source: _Source = None,
+    interval: _Interval = None,
+    as_json: AsJson = False,
+) -> int:
+    """List the stored reports, the oldest first."""
+    with opened(settings_of(config, db=db).store.url) as store:
+        rows = [_row(document) for document in store.load_reports(source=source, step=interval)]
+    if as_json:
+        typer.echo(json_text({"reports": rows}), nl=False)
+    elif rows:
+        shown = pd.DataFrame(rows).drop(columns="as_of")
+        shown["generated_at"] = shown["generated_at"].str[:16].str.replace("T", " ")
+        for name in ("var_95", "cvar_99"):
+            shown[name] = shown[name].map("{:,.0f}".format)
+        print_table(shown, "Reports: losses in USD")
+    else:
+        typer.echo("no reports")
+    return DONE
+
+
+@app.command()
+def diff(
+    old: _One,
+    new: _One,
+    config: Config = None,
+    db: Db = None,
+    source: _Source = None,
+    interval: _Interval = None,
+    as_json: AsJson = False,
+) -> int:
+    """Show what changed from one report to another: numbers, alerts, depegs and inputs."""
+    documents = [_document(which, config, db, source, interval) for which in (old, new)]
+    with _whole(f"{old} or {new}"):
+        changes = report_changes(*documents)
+    if as_json:
+        typer.echo(json_text(changes), nl=False)
+    else:
+        print_changes(changes, Console())
+    return DONE
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(help="Folder for the files; made where it is not there.")],
+    which: _Which = None,
+    config: Config = None,
+    db: Db = None,
+    source: _Source = None,
+    interval: _Interval = None,
+) -> int:
+    """Write every table of a report as a CSV file."""
+    document = _document(which, config, db, source, interval)
+    with _whole(which):
+        files = save_tables(document, folder)
+    typer.echo(f"{len(files)} files in {folder}")
+    return DONE
+
+
+@app.command()
+def replay(
+    which: _One,
+    config: Config = None,
+    db: Db = None,
+    source: _Source = None,
+    interval: _Interval = None,
+    as_json: AsJson = False,
+) -> int:
+    """Make a report again from what the store knew then, and say whether it is equal, or what differs and why."""
+    document = _document(which, config, db, source, interval)
+    with opened(settings_of(config, db=db).store.url) as store, _whole(which):
+        found = replay_report(store, document)
+    if as_json:
+        typer.echo(json_text(found.to_dict()), nl=False)
+    else:
+        _print_replay(found)
+    return DONE if found.equal else ATTENTION
+
+
+@app.command("open")
+def open_(
+    which: _Which = None,
+    config: Config = None,
+    db: Db = None,
+    source: _Source = None,
+    interval: _Interval = None,
+    out: Out = None,
+) -> int:
+    """Write a report, made again from the store, as a page beside its JSON, and show it in the browser."""
+    settings = settings_of(config, db=db, out=out)
+    document = _document(which, config, db, source, interval)
+    beside = settings.out if out is not None or which is None or _DAY.fullmatch(which) else Path(which).parent
+    with opened(settings.store.url) as store, _whole(which):
+        found = replay_report(store, document)
+    page = save_html(found.report, writable_folder(beside), document=found.document).resolve()
+    if not found.equal:
+        typer.echo(
+            "the page is not that of the report, which does not come out again: see report replay", err=True
+        )
+    typer.echo(str(page))
+    webbrowser.open(page.as_uri())
+    return DONE if found.equal else ATTENTION
+
+
+def _document(
+    which: str | None, config: Path | None, db: str | None, source: str | None, interval: str | None
+) -> dict[str, Any]:
+    """Return the report of a file, of a date, or the newest."""
+    if which is not None and not _DAY.fullmatch(which):
+        return read_report(which)
+    with opened(settings_of(config, db=db).store.url) as store:
+        return _stored(store, which, source, interval)
+
+
+def _stored(store: Store, day: str | None, source: str | None, step: str | None) -> dict[str, Any]:
+    start = end = None
+    if day is not None:
+        try:
+            start = datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC)
+        except ValueError as error:
+            raise SettingsError(f"{day!r} is no date", observed=day) from error
+        end = start + timedelta(days=1)
+    found = store.load_reports(start, end, source=source, step=step)
+    places = sorted({(one["inputs"]["source"], one["inputs"]["step"]) for one in found})
+    what = " ".join(filter(None, ("no report", day and f"of {day}", source and f"from {source}", step)))
+    if not found:
+        days = [one["report_date"] for one in store.load_reports(source=source, step=step, last=1)]
+        raise SettingsError(f"{what} is stored; the newest is of {days[0] if days else 'no date'}", observed=day)
+    if len(places) > 1:
+        listed = ", ".join(f"{name!r} {interval}" for name, interval in places)
+        raise SettingsError(f"reports of several sources or steps are stored, give --source, --interval: {listed}")
+    document = found[-1]
+    if document["schema_version"] != SCHEMA_VERSION:
+        version = document["schema_version"]
+        raise SettingsError(
+            f"the report of {document['report_date']} has schema version {version}, this software reads "
+            f"{SCHEMA_VERSION}: run daily for that date again"
+        )
+    return document
+
+
+@contextmanager
+def _whole(which: str | None) -> Iterator[None]:
+    """Say of a report that has the keys at the top and lacks others below that it is none."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise SettingsError(f"{which or 'the report'} is no whole report: {error!r}", observed=which) from error
+
+
+def _row(document: Mapping[str, Any]) -> dict[str, Any]:
+    analysis, alerts = document["var_analysis"], document["risk_alerts"]
+    return {
+        "date": document["report_date"],
+        "as_of": document["as_of"],
+        "source": document["inputs"]["source"],
+        "step": document["inputs"]["step"],
+        "var_95": analysis["var_95"]["value"],
+        "cvar_99": analysis["cvar_99"]["value"],
+        "worst_alert": alerts[0]["severity"] if alerts else None,
+        "generated_at": document["generated_at"],
+    }
+
+
+def _print_replay(found: ReportReplay) -> None:
+    for name in found.unchecked:
+        typer.echo(f"not checked: {name}, the store has another report of that instant")
+    if found.equal:
+        typer.echo("equal")
+        return
+    typer.echo(f"differs in {len(found.differences):,} place(s)")
+    for cause in found.causes or ("nothing known: other versions of numpy, pandas or scipy, or another machine?",):
+        typer.echo(f"cause: {cause}")
+    for difference in found.differences[:_SHOWN]:
+        ends = difference.to_dict()
+        old, new = (repr(ends[side]) if side in ends else "nothing" for side in ("old", "new"))
+        typer.echo(f"{difference.path}: said {old}, now {new}")
+    if len(found.differences) > _SHOWN:
+        typer.echo(f"and {len(found.differences) - _SHOWN:,} more, all with --json")

@@ -1,0 +1,320 @@
+"""The schema of the report: it takes what is written, knows every key of it and no other, and refuses what is broken."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pandas as pd
+import pytest
+
+import tonsurance_risk as tr
+from tonsurance_risk.errors import SourceUnavailableError
+from tonsurance_risk.report import SCHEMA_VERSION
+
+SHARED = Path(__file__).parents[4] / "shared" / "data" / "prices"
+DAY = timedelta(days=1)
+AS_OF = pd.Timestamp("2024-12-31", tz="UTC")
+MADE = datetime(2025, 1, 1, 2, 20, tzinfo=UTC)
+COINS = ["USDC", "USDT", "DAI", "LUSD"]
+SCHEMA = tr.report_schema()
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+
+
+def market(days=400, coins=COINS, end=AS_OF):
+    """Return daily prices with depegs of two coins at once."""
+    rng = np.random.default_rng(0)
+    index = pd.date_range(end=end, periods=days, freq="D")
+    prices = pd.DataFrame(np.exp(rng.normal(0, 1e-3, (days, len(coins)))), index=index, columns=coins)
+    prices["BTC"] = 4e4 * np.exp(np.cumsum(rng.normal(0, 0.03, days)))
+    prices.iloc[-12:-8, :2] = 0.9
+    return prices
+
+
+def book(coins=COINS, **options):
+    """Return a vault that covers 90 % of its capital."""
+    return tr.Vault(1e6, [tr.Policy(c, c, 9e5 / len(coins), 0.97, 0.5) for c in coins], **options)
+
+
+def assessed(prices=None, vault=None, **options):
+    """Return the document of 2,000 simulations, as JSON gives it back."""
+    arguments = {"as_of": AS_OF, "step": "1d", "generated_at": MADE, "n": 2000} | options
+    report = tr.assess(market() if prices is None else prices, book() if vault is None else vault, **arguments)
+    return json.loads(report.to_json())
+
+
+def snapshots():
+    """Return those of every day of 40."""
+    days = pd.date_range(end=AS_OF - DAY, periods=40, freq="D")
+    return pd.DataFrame({"var_95": 1e5, "capital": 9e5, "coverage": 5e5}, index=days)
+
+
+def two_feeds():
+    """Two other sources, one of which repeats the prices."""
+    copied, other = market(), market() * (1.0 + 1e-5)
+    copied.attrs["vendor"], other.attrs["vendor"] = "copy", "other"
+    return [copied, other]
+
+
+def moving_together():
+    """Four coins that are nearly one; two never trade at once, so that the matrix needs a repair."""
+    prices = market()
+    for coin in COINS[1:]:
+        prices[coin] = prices["USDC"] * (1.0 + 1e-4 * np.random.default_rng(len(coin)).normal(size=len(prices)))
+    prices.iloc[-90:-45, 3] = np.nan
+    prices.iloc[-45:, 2] = np.nan
+    prices.iloc[-95:-45, 0] *= np.exp(np.random.default_rng(5).normal(0, 3e-3, 50))
+    return prices
+
+
+def spiked():
+    """A print that no day around it has, and coins that stop: stale, and with alerts about it."""
+    prices = market()
+    prices.iloc[-100, 2] = 0.5
+    prices.iloc[-5:, 1] = np.nan
+    return prices
+
+
+class OneFails:
+    """The sample market, daily, with an asset that cannot be fetched."""
+
+    name = "one fails"
+
+    def fetch(self, asset, start, end, *, step="1h"):
+        """Fetch, but for USDC."""
+        if asset == "USDC":
+            raise SourceUnavailableError("USDC: 503")
+        prices = market()
+        if asset not in prices:
+            raise tr.UnknownAssetError(asset)
+        column = prices[asset]
+        return column[(column.index >= start) & (column.index < end)]
+
+
+def ran(source, step, as_of, **options):
+    """Return the document of a daily run in memory, as JSON gives it back."""
+    with tr.open_store("memory://") as store:
+        result = tr.run_daily(store, source, tr.sample_vault(), as_of=as_of, step=step, **options)
+    return json.loads(json.dumps(result.document))
+
+
+CASES = {
+    "plain": assessed,
+    "history": lambda: assessed(history=snapshots()),
+    "empty vault": lambda: assessed(vault=tr.Vault(1e6, [])),
+    "without prices of a covered coin": lambda: assessed(vault=book(coins=[*COINS, "GHO"], btc_value=1e4)),
+    "stale": lambda: assessed(market(end=AS_OF - 40 * DAY)),
+    "long stale": lambda: assessed(market(end=AS_OF - 100 * DAY)),
+    "few rows": lambda: assessed(market(days=12), vault=book(btc_value=1e4)),
+    "a single coin": lambda: assessed(market(coins=["USDC"]), vault=book(coins=["USDC"])),
+    "other sources": lambda: assessed(others=two_feeds()),
+    "moving together": lambda: assessed(moving_together()),
+    "spikes and gaps": lambda: assessed(spiked()),
+    "one simulation": lambda: assessed(n=1),
+    "gone alerts": lambda: assessed(open_alerts=[gone()]),
+    "an asset failed": lambda: ran(OneFails(), "1d", AS_OF, n=500),
+    "the sample market": lambda: ran(tr.sources.SampleSource(), "1h", tr.sources.SampleSource().last),
+    "real prices": lambda: ran(tr.sources.CsvSource(SHARED), "1d", AS_OF),
+}
+
+
+def gone():
+    """An alert that last fired three days ago."""
+    report = tr.assess(market(), book(), as_of=AS_OF - 3 * DAY, step="1d", generated_at=MADE, n=100)
+    [first, *_] = report.open_alerts
+    return type(first)(key="stale_data:DAI", severity="high", since=first.since, seen=first.seen)
+
+
+@pytest.fixture(scope="module")
+def documents():
+    """Every case that can be made here."""
+    return {name: make() for name, make in CASES.items() if name != "real prices" or SHARED.is_dir()}
+
+
+def test_it_is_a_schema_of_this_version():
+    """Of the draft that it names, and of the version that reports carry."""
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+    assert SCHEMA_VERSION == SCHEMA["properties"]["schema_version"]["const"]
+    assert SCHEMA["$id"].endswith(f":{SCHEMA_VERSION}")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_takes_what_is_written(documents, name):
+    """In ordinary and odd cases."""
+    if name not in documents:
+        pytest.skip("the shared price data are not beside the checkout")
+
+    assert [] == [(error.json_path, error.message) for error in VALIDATOR.iter_errors(documents[name])]
+
+
+def nodes(schema: Any, path: str = "#") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every schema within a schema, with its place; those of conditions are not among them."""
+    if not isinstance(schema, dict):
+        return
+    yield path, schema
+    for group in ("properties", "$defs"):
+        for name, inner in schema.get(group, {}).items():
+            yield from nodes(inner, f"{path}/{group}/{name}")
+    for name in ("items", "additionalProperties"):
+        yield from nodes(schema.get(name), f"{path}/{name}")
+    for number, inner in enumerate(schema.get("anyOf", ())):
+        yield from nodes(inner, f"{path}/anyOf/{number}")
+
+
+def test_numbers_have_units_and_objects_are_closed():
+    """So that no key is written that it does not describe."""
+    for path, node in nodes(SCHEMA):
+        kinds = [node["type"]] if isinstance(node.get("type"), str) else node.get("type", [])
+        if {"number", "integer"} & set(kinds):
+            assert node.get("unit"), path
+        if "object" in kinds:
+            assert "additionalProperties" in node, path
+            assert node["additionalProperties"] is False or "properties" not in node, path
+
+
+def reached(value: Any, schema: dict[str, Any], path: str) -> Iterator[str]:
+    """The places of properties of the schema that a document has."""
+    if "$ref" in schema:
+        name = schema["$ref"].removeprefix("#/$defs/")
+        yield from reached(value, SCHEMA["$defs"][name], f"#/$defs/{name}")
+    for number, inner in enumerate(schema.get("anyOf", ())):
+        if VALIDATOR.evolve(schema={**inner, "$defs": SCHEMA["$defs"]}).is_valid(value):
+            yield from reached(value, inner, f"{path}/anyOf/{number}")
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key in schema.get("properties", {}):
+                yield f"{path}/properties/{key}"
+                yield from reached(inner, schema["properties"][key], f"{path}/properties/{key}")
+            elif isinstance(schema.get("additionalProperties"), dict):
+                yield from reached(inner, schema["additionalProperties"], f"{path}/additionalProperties")
+    if isinstance(value, list):
+        for inner in value:
+            yield from reached(inner, schema.get("items", {}), f"{path}/items")
+
+
+def test_every_key_of_it_is_written_somewhere(documents):
+    """Those of no document are of no use; the other way round it is closed."""
+    known = {path for path, _ in nodes(SCHEMA) if "/properties/" in path and path.split("/")[-2] == "properties"}
+
+    found = {path for document in documents.values() for path in reached(document, SCHEMA, "#")}
+
+    assert set() == known - found
+
+
+BY_SYMBOL = ("assets", "volatility", "scores", "failed_to_fetch", "expected_shortfall_99_contributions")
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The place of everything in a document; of a list or of what goes by symbol only the first."""
+    if path:
+        yield path
+    if isinstance(value, dict):
+        for key in list(value)[: 1 if path and path[-1] in BY_SYMBOL else None]:
+            yield from places(value[key], (*path, key))
+    elif isinstance(value, list) and value:
+        yield from places(value[0], (*path, 0))
+
+
+def changed(document: Any, path: tuple[Any, ...], change: Any) -> Any:
+    """Return a copy in which `change` was done to the container at a place, and the last key."""
+    copied = copy.deepcopy(document)
+    holder = copied
+    for key in path[:-1]:
+        holder = holder[key]
+    change(holder, path[-1])
+    return copied
+
+
+def of_case(documents, name):
+    """A document without long lists, so that hundreds of copies are quick."""
+    document = copy.deepcopy(documents[name])
+    for window in ("30", "90", "365"):
+        if document["correlations"][window]:
+            document["correlations"][window]["pairs"] = document["correlations"][window]["pairs"][:1]
+    assert VALIDATOR.is_valid(document)
+    return document
+
+
+@pytest.mark.parametrize("name", ["history", "long stale", "an asset failed"])
+def test_it_refuses_a_document_without_a_key(documents, name):
+    """Any key, anywhere: also a reason whose value is null."""
+    document = of_case(documents, name)
+    keys = [path for path in places(document) if isinstance(path[-1], str)]
+    taken = {
+        path[-1]
+        for path in keys
+        if VALIDATOR.is_valid(changed(document, path, lambda holder, key: holder.pop(key)))
+        and path[-2:-1] not in [(name,) for name in BY_SYMBOL]
+    }
+
+    assert taken <= {
+        "settings_sha256", "failed_to_fetch", "n_days", "threshold", "block_length",
+        *SCHEMA["$defs"]["pair"]["properties"].keys() - set(SCHEMA["$defs"]["pair"]["required"]),
+    }  # fmt: skip
+    assert 150 < len(keys)
+
+
+@pytest.mark.parametrize("name", ["history", "long stale", "other sources", "an asset failed"])
+def test_it_refuses_another_type_and_another_key(documents, name):
+    """In every place: an object where there is none, text for a number, a number for text, a key more."""
+    document = of_case(documents, name)
+
+    def other(holder: Any, key: Any) -> None:
+        holder[key] = [{"no": "object"}] if not isinstance(holder[key], list) else {"no": "list"}
+
+    def swapped(holder: Any, key: Any) -> None:
+        holder[key] = "1.0" if isinstance(holder[key], (int, float)) else 1.0
+
+    def with_more(holder: Any, key: Any) -> None:
+        holder[key]["a key more"] = 1.0
+
+    taken = []
+    for path in places(document):
+        value = document
+        for key in path:
+            value = value[key]
+        changes = [other]
+        if isinstance(value, (str, int, float)):
+            changes.append(swapped)
+        if isinstance(value, dict) and path[-1] not in BY_SYMBOL:
+            changes.append(with_more)
+        taken += [
+            (path, change.__name__) for change in changes if VALIDATOR.is_valid(changed(document, path, change))
+        ]
+
+    assert [] == taken
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("schema_version",), 1),
+        (("as_of",), "2024-12-31"),
+        (("as_of",), "2024-12-31T00:00:00+01:00"),
+        (("report_date",), "31.12.2024"),
+        (("inputs", "prices_sha256"), "abc"),
+        (("inputs", "rows"), -1),
+        (("inputs", "rows"), 1.5),
+        (("var_analysis", "var_95", "low"), None),
+        (("var_analysis", "var_95", "confidence"), 95),
+        (("var_analysis", "var_trend_30d"), None),
+        (("risk_alerts", 0, "severity"), "HIGH"),
+        (("depeg_events", 0, "direction"), "down"),
+        (("data_quality", "scores", "USDC"), 1.01),
+        (("historical_comparison", "correlation_regime_change"), None),
+    ],
+)
+def test_it_refuses_values_that_cannot_be(documents, path, value):
+    """Null without its reason, text that is no time, numbers out of range."""
+
+    def put(holder: Any, key: Any) -> None:
+        holder[key] = value
+
+    assert not VALIDATOR.is_valid(changed(documents["history"], path, put))
