@@ -173,14 +173,14 @@ def _correlations(report: RiskReport) -> Chart:
         f"have too few observations and take the default"
         f"{_only(matrix.assets, report.shock_matrix.assets, 'assets', 'coverage')}."
     )
-    size = 0.32 * len(matrix.assets)
+    size, names = 0.32 * len(matrix.assets), 0.09 * min(max(map(len, matrix.assets)), 18)  # inch
     return _chart(
         "correlations",
         "Correlations",
         words,
         lambda ax: plots.correlation_heatmap(matrix, ax),
-        height=size + 1.0,
-        width=max(size + 1.6, _WIDTH),
+        height=size + 0.5 + names,
+        width=max(size + 1.1 + names, _WIDTH),
     )
 
 

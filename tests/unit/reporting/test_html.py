@@ -184,7 +184,7 @@ def test_the_method_tells_how_to_get_it_again(report, page):
 
 def test_the_same_report_gives_the_same_page(report, page):
     """Whatever the style of the user; only the time at which it was made may differ."""
-    later = attrs.evolve(report, generated_at=pd.Timestamp("2025-01-01T12:00Z"))
+    later = attrs.evolve(report, generated_at=pd.Timestamp("2025-01-01T12:00:00.123456Z"))
     before = dict(mpl.rcParams)
     with mpl.rc_context({"font.size": 30.0, "axes.facecolor": "red", "svg.fonttype": "path", "savefig.dpi": 300}):
         assert page == tr.render_html(report_of())
