@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -23,6 +24,7 @@ from tonsurance_risk.model import Estimate, FloatArray, Scenario, Vault, iso
 PARTS = ("vault", "prices_and_volatility", "correlations", "scenarios", "sampling_noise")
 GROUPS = 32
 """Groups of simulations whose means tell how much a part varies: every 32nd simulation, of all scenarios alike."""
+METHOD = "Shapley value, influence of each simulation in 32 groups"
 MEASURES = ("var", "cvar")
 INDEPENDENT: tuple[Sampling, ...] = ("stratified", "plain")
 """Kinds of sampling whose simulations are independent of each other, given their scenarios."""
@@ -206,12 +208,16 @@ def explain_change(
     shares = dict(zip((PARTS[place] for place in changed), _shapley(values), strict=True))
     zero = np.zeros(values.shape[1:])
     fewest = min(before.n, after.n)
+
+    def estimate(level: float, value: float, deviations: FloatArray) -> Estimate:
+        return attrs.evolve(_estimate(value, deviations, fewest * (1.0 - level)), n=fewest, seed=after.seed)
+
     measures = {
         name: _change(
             values[0, k],
             values[-1, k],
             {part: shares.get(part, zero)[k] for part in PARTS},
-            fewest * (1.0 - level),
+            partial(estimate, level),
         )
         for k, (name, level) in enumerate(
             (f"{kind}_{100 * level:g}", level) for kind in MEASURES for level in levels
@@ -342,15 +348,20 @@ def _shapley(values: FloatArray) -> list[FloatArray]:
     return shares
 
 
-def _change(before: FloatArray, after: FloatArray, parts: dict[str, FloatArray], beyond: float) -> MeasureChange:
+def _change(
+    before: FloatArray,
+    after: FloatArray,
+    parts: dict[str, FloatArray],
+    estimate: Callable[[float, FloatArray], Estimate],
+) -> MeasureChange:
     """Return the change of a measure, given values and deviations of groups: arrays of shape (1 + GROUPS,)."""
     exact = _summing_to(float(after[0] - before[0]), {part: float(values[0]) for part, values in parts.items()})
     total = math.fsum(exact.values())
     return MeasureChange(
         before=float(before[0]),
         after=float(after[0]),
-        change=_estimate(total, after[1:] - before[1:], beyond),
-        parts={part: _estimate(exact[part], values[1:], beyond) for part, values in parts.items()},
+        change=estimate(total, after[1:] - before[1:]),
+        parts={part: estimate(exact[part], values[1:]) for part, values in parts.items()},
     )
 
 
@@ -371,7 +382,7 @@ def _estimate(value: float, deviations: FloatArray, beyond: float) -> Estimate:
     """Return a part with its interval from the deviations of the groups."""
     if beyond < FEW_TAIL_LOSSES:
         note = f"only {beyond:g} losses are expected beyond the level, an interval needs {FEW_TAIL_LOSSES}"
-        return Estimate(value, None, None, None, note)
+        return Estimate(value, None, None, None, note, method=METHOD)
     error = float(deviations.std(ddof=1)) / math.sqrt(GROUPS)
     half = float(special.stdtrit(GROUPS - 1, 0.975)) * error
-    return Estimate(value, value - half, value + half, error)
+    return Estimate(value, value - half, value + half, error, method=METHOD)

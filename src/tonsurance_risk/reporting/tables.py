@@ -138,6 +138,32 @@ def _regime_pairs(document: _Document) -> list[_Row]:
     return [] if change is None else change["pairs"]
 
 
+def _remedies(document: _Document) -> list[_Row]:
+    """Return a row for each amount that a remedy changes; several of one remedy belong together."""
+    return [
+        {"rule": one["rule"], "remedy": number, "quantity": quantity, "asset": asset, "change_usd": change}
+        for one in document["recommendations"]
+        for number, remedy in enumerate(one["remedies"], start=1)
+        for quantity, changes in remedy.items()
+        for asset, change in (changes if isinstance(changes, dict) else {None: changes}).items()
+        if change
+    ]
+
+
+def _explanation(document: _Document) -> list[_Row]:
+    found = document["var_explanation"]
+    return [
+        {"measure": measure, "part": part} | estimate
+        for measure, change in ({} if found is None else found["measures"]).items()
+        for part, estimate in (*change["parts"].items(), ("change", change["change"]))
+    ]
+
+
+def _drivers(document: _Document, part: str) -> Any:
+    found = document["var_explanation"]
+    return {} if found is None else found["drivers"][part]
+
+
 _TABLES = {
     "portfolio": _Table(lambda d: _values("measure", "value", d["portfolio_summary"]), first=("measure", "value")),
     "estimates": _Table(_estimates, "estimate", ("measure",)),
@@ -171,5 +197,16 @@ _TABLES = {
     "alerts": _Table(lambda d: d["risk_alerts"], "alert"),
     "open_alerts": _Table(lambda d: d["open_alerts"], "open_alert"),
     "alert_changes": _Table(lambda d: d["alert_changes"], "alert_change"),
-    "recommendations": _Table(lambda d: d["recommendations"], "recommendation"),
+    "recommendations": _Table(lambda d: d["recommendations"], first=("rule", "message", "value")),
+    "remedies": _Table(_remedies, first=("rule", "remedy", "quantity", "asset", "change_usd")),
+    "clearings": _Table(
+        lambda d: [{"rule": one["rule"]} | bound for one in d["recommendations"] for bound in one["clears_at"]],
+        "clearing",
+        ("rule",),
+    ),
+    "explanation": _Table(_explanation, "estimate", ("measure", "part")),
+    "coverage_changes": _Table(lambda d: _drivers(d, "vault").get("coverage_by_asset", []), "coverage_change"),
+    "volatility_changes": _Table(lambda d: _drivers(d, "prices_and_volatility"), "volatility_change"),
+    "correlation_changes": _Table(lambda d: _drivers(d, "correlations"), "correlation_change"),
+    "scenario_changes": _Table(lambda d: _drivers(d, "scenarios"), "scenario_change"),
 }

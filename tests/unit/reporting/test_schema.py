@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import attrs
 import jsonschema
 import numpy as np
 import pandas as pd
@@ -81,6 +82,22 @@ def spiked():
     return prices
 
 
+def explained():
+    """Another book, other prices, scenarios and seed than the report before had."""
+    scenarios = tr.builtin_scenarios()
+    first = attrs.evolve(scenarios[0], weight=3.0)
+    earlier = tr.assess(
+        market()[["USDC", "DAI", "BTC"]],
+        tr.Vault(9e5, [tr.Policy("gone", "DAI", 1e5, 0.9, 0.5), tr.Policy("USDC", "USDC", 1e5, 0.9, 0.5)]),
+        scenarios=[first, *scenarios[2:], attrs.evolve(scenarios[1], name="renamed")],
+        as_of=AS_OF - DAY, step="1d", generated_at=MADE, n=1000, seed=7,
+    )  # fmt: skip
+    before = tr.EarlierRun(
+        as_of=earlier.as_of, run_inputs_sha256="0" * 64, sample=earlier.sample, published={"var_95": 1.0}
+    )
+    return assessed(before=before, scenarios=scenarios)
+
+
 class OneFails:
     """The sample market, daily, with an asset that cannot be fetched."""
 
@@ -117,6 +134,7 @@ CASES = {
     "moving together": lambda: assessed(moving_together()),
     "spikes and gaps": lambda: assessed(spiked()),
     "one simulation": lambda: assessed(n=1),
+    "explained": explained,
     "gone alerts": lambda: assessed(open_alerts=[gone()]),
     "an asset failed": lambda: ran(OneFails(), "1d", AS_OF, n=500),
     "the sample market": lambda: ran(tr.sources.SampleSource(), "1h", tr.sources.SampleSource().last),
@@ -208,7 +226,14 @@ def test_every_key_of_it_is_written_somewhere(documents):
     assert set() == known - found
 
 
-BY_SYMBOL = ("assets", "volatility", "scores", "failed_to_fetch", "expected_shortfall_99_contributions")
+BY_SYMBOL = (
+    "assets",
+    "volatility",
+    "scores",
+    "failed_to_fetch",
+    "expected_shortfall_99_contributions",
+    "coverage_usd",
+)
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
