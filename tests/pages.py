@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import attrs
 import numpy as np
 import pandas as pd
 
@@ -58,4 +59,7 @@ def hostile_report():
         1e7, [tr.Policy(f"P {name}", name, 1e4, 0.95, 0.7) for name in ["USDC", *names]], assets=[tr.Asset(name) for name in names]
     )  # fmt: skip
     scenarios = [tr.Scenario(name, 1.0 / len(names), prices={names[0]: 0.5}) for name in names]
-    return report_of(frame, vault, scenarios=scenarios, source=names[0])
+    other = [attrs.evolve(scenarios[0], weight=9.0), *scenarios[1:]]
+    earlier = report_of(frame, vault, scenarios=other)
+    before = tr.EarlierRun(as_of=earlier.as_of, run_inputs_sha256="0" * 64, sample=earlier.sample, published={})
+    return report_of(frame, vault, scenarios=scenarios, source=names[0], before=before)

@@ -17,6 +17,7 @@ from tonsurance_risk.core.portfolio import coverage_by_asset
 from tonsurance_risk.errors import SettingsError, StorageError
 from tonsurance_risk.redaction import one_line
 from tonsurance_risk.report import RiskReport
+from tonsurance_risk.reporting.causes import causes
 from tonsurance_risk.reporting.charts import report_charts
 from tonsurance_risk.reporting.files import replace_file, report_path
 
@@ -88,10 +89,7 @@ def render_html(report: RiskReport, *, document: Mapping[str, Any] | None = None
     """
     check_html()
     shown = report.to_dict() if document is None else document
-    parts = {
-        asset: _estimate(part)
-        for asset, part in shown["chart_data"]["expected_shortfall_99_contributions"].items()
-    }
+    parts = shown["chart_data"]["expected_shortfall_99_contributions"]
     charts = report_charts(report, {asset: part["value"] for asset, part in parts.items()})
     prices = [chart for name, chart in charts.items() if name.startswith("price-")]
     coverage = coverage_by_asset(report.vault)
@@ -154,7 +152,7 @@ def _environment() -> Environment:
         "duration": _duration,
         "name": _name,
         "message": _message,
-        "estimate": _estimate,
+        "causes": causes,
         "interval": _interval,
         "measure": lambda name: _MEASURES.get(name, name),
         "range": _range,
@@ -224,21 +222,12 @@ def _interval(estimate: Mapping[str, Any], unit: str) -> str:
 
 
 def _range(estimate: Mapping[str, Any], unit: str = "USD") -> str:
-    """Return the ends of an interval, an end that there is none of in words; nothing for a value alone."""
-    if "low" not in estimate:
-        return ""
+    """Return the ends of an interval, an end that there is none of in words."""
     show = _usd if unit == "USD" else (lambda share: _percent(share, 3))
     low, high = (None if estimate[end] is None else show(estimate[end]) for end in ("low", "high"))
     if low is None and high is None:
         return "none"
     return f"{low or 'no lower end'} to {high or 'no upper end'}"
-
-
-def _estimate(found: float | Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return an estimate; documents of schema version 1 hold the value of some alone."""
-    if not isinstance(found, Mapping):
-        return {"value": found}
-    return {"value": found["loss"]} if "loss" in found else found
 
 
 def _of_rule(value: float | None, rule: str) -> str:

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tonsurance_risk.reporting.causes import causes
+
 SEVERITY_STYLES = {"critical": "bold red", "high": "red", "medium": "yellow", "low": "cyan"}
 
 
@@ -32,7 +34,21 @@ def print_summary(document: Mapping[str, Any], console: Console) -> None:
         f"{document['historical_comparison']['new_depeg_events_7d']} new in 7 days, "
         f"open: {', '.join(running) or 'none'}"
     )
+    if document["var_explanation"] is not None:
+        console.print(_explanation_table(document["var_explanation"]))
     console.print(_message_table(document))
+
+
+def _explanation_table(explanation: Mapping[str, Any]) -> Table:
+    """Return the parts of the change of VaR 95, each with what is behind it."""
+    change, behind = explanation["measures"]["var_95"], causes(explanation["drivers"])
+    title = f"VaR 95 since the report of {explanation['since']} [USD]"
+    table = Table("part", "change", "95 % interval", "what differs", title=title)
+    for part, estimate in (*change["parts"].items(), ("change", change["change"])):
+        ends = ["none" if estimate[end] is None else f"{estimate[end]:+,.0f}" for end in ("low", "high")]
+        what = escape(behind.get(part, ""))
+        table.add_row(part.replace("_", " "), f"{estimate['value']:+,.0f}", " to ".join(ends), what)
+    return table
 
 
 def _message_table(document: Mapping[str, Any]) -> Table:

@@ -125,25 +125,32 @@ def test_what_cannot_be_computed_says_why(page):
 
 
 def test_the_explanation_of_the_change(report):
-    """Parts that sum to the change, for each measure, with intervals; an end that is missing says so."""
-    part = {"value": -2_500.0, "low": -3_000.0, "high": None, "standard_error": 10.0, "note": ""}
-    nothing = {"value": 0.0, "low": 0.0, "high": 0.0, "standard_error": 0.0, "note": ""}
-    change = {
-        "before": 10_000.0,
-        "after": 7_500.0,
-        "change": part,
-        "parts": {"vault": part, "sampling_noise": nothing},
-    }
-    document = report.to_dict() | {
-        "var_explanation": {"since": "2024-05-08T00:00:00Z", "measures": {"var_95": change, "cvar_99": change}}
-    }
+    """Parts of each measure with intervals, and what differs: the book, its capital, a scenario and the seed."""
+    scenarios = tr.builtin_scenarios()
+    other = [attrs.evolve(scenarios[0], weight=2.0), *scenarios[1:]]
+    policies = [attrs.evolve(report.vault.policies[0], coverage=1_000.0), *report.vault.policies[1:]]
+    vault = attrs.evolve(report.vault, capital=report.vault.capital - 1e4, policies=policies)
+    earlier = report_of(vault=vault, scenarios=other, seed=5)
+    before = tr.EarlierRun(
+        as_of=report.as_of - pd.Timedelta(days=1), run_inputs_sha256="0" * 64, sample=earlier.sample, published={}
+    )
+    explained = report_of(before=before)
+    measure = explained.to_dict()["var_explanation"]["measures"]["cvar_99"]
 
-    changes = section(parsed(tr.render_html(report, document=document)), "changes")
+    changes = section(parsed(tr.render_html(explained)), "changes")
 
     assert "Since the report of 2024-05-08" in changes
-    cell = "-2,500 USD -3,000 USD to no upper end"
-    assert f"part value at risk 95 % expected shortfall 99 % vault {cell} {cell} sampling noise 0 USD" in changes
-    assert f"change {cell} {cell} before 10,000 USD 10,000 USD after 7,500 USD 7,500 USD" in changes
+    for part, estimate in measure["parts"].items():
+        assert part.replace("_", " ") in changes
+        sign = "+" if estimate["value"] > 0.0 else ""
+        ends = f"{estimate['low']:,.0f} USD to {estimate['high']:,.0f} USD"
+        assert f"{sign}{estimate['value']:,.0f} USD {ends}" in changes
+    assert f"after {explained.sample.value_at_risk(0.95).value:,.0f} USD" in changes
+    assert "capital +10,000 USD; coverage +" in changes
+    assert "1 policy changed" in changes
+    assert f"share of {scenarios[0].name} " in changes
+    assert "(weight changed)" in changes
+    assert "seed 5, now 0" in changes
 
 
 def test_estimates_of_charts_with_their_intervals(report):
