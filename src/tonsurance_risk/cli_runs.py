@@ -374,8 +374,8 @@ def _show_runs(runs: list[JobRun], *, as_json: bool) -> int:
 
 def _health_row(health: JobHealth) -> dict[str, Any]:
     document = health.to_dict()
-    hours = document.pop("age_hours")
-    return document | {"age": "never" if hours is None else f"{hours:.1f} h"}
+    hours, message = document.pop("age_hours"), document.pop("message")
+    return document | {"age": "never" if hours is None else f"{hours:.1f} h", "message": message}
 
 
 def _row(row: Any) -> Mapping[str, Any]:

@@ -40,7 +40,7 @@ def _of_vault(found: Mapping[str, Any]) -> Iterator[str]:
 
 def _of_volatility(found: list[Mapping[str, Any]]) -> Iterator[str]:
     for one in found:
-        yield f"volatility of {one['asset']} {_figure(one['before'], '.4f')}, now {_figure(one['after'], '.4f')}"
+        yield f"volatility of {one['asset']} {_figure(one['before'], '.3g')}, now {_figure(one['after'], '.3g')}"
 
 
 def _of_correlations(found: list[Mapping[str, Any]]) -> Iterator[str]:

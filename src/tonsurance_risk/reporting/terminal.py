@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.table import Table
 
@@ -106,10 +107,15 @@ def _stress_table(results: list[Mapping[str, Any]], capital: float) -> Table:
 
 
 def print_table(table: pd.DataFrame, title: str) -> None:
-    """Print a table as it is."""
+    """Print a table as it is; figures, and what is in the first column, are not broken."""
     shown = Table(title=title, title_justify="left")
     for column in table.columns:
-        shown.add_column(str(column).replace("_", " "), overflow="fold", no_wrap=column == table.columns[0])
+        figures = all(re.fullmatch(r"[-+\d.,% h]*", str(value)) for value in table[column])
+        whole = figures or column == table.columns[0]
+        name = str(column).replace("_", " ")
+        word = max(map(len, name.split()), default=0)
+        justify: JustifyMethod = "right" if figures else "left"
+        shown.add_column(name, overflow="fold", no_wrap=whole, justify=justify, min_width=word)
     for row in table.itertuples(index=False, name=None):
         shown.add_row(*("" if value is None else escape(str(value)) for value in row))
     Console().print(shown)
