@@ -108,7 +108,7 @@ def _stress_table(results: list[Mapping[str, Any]], capital: float) -> Table:
 
 def print_table(table: pd.DataFrame, title: str) -> None:
     """Print a table as it is; figures, and what is in the first column, are not broken."""
-    shown = Table(title=title, title_justify="left")
+    shown = Table(title=title, title_justify="left", collapse_padding=True)
     for column in table.columns:
         figures = all(re.fullmatch(r"[-+\d.,% h]*", str(value)) for value in table[column])
         whole = figures or column == table.columns[0]
