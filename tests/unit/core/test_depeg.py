@@ -351,7 +351,7 @@ def test_few_samples_say_what_they_say(values, events):
         ([1.0, 2.0], ValueError, "prices must be a pandas Series or DataFrame, found list"),
         (None, ValueError, "found NoneType"),
         (series([1.0, 2.0]).astype(complex), InvalidPriceError, "must be a number, found"),
-        (series([1.0, 2.0]).astype(object).replace(2.0, 10**400), InvalidPriceError, "finite"),
+        (pd.Series([1.0, 10**400], series([1.0, 2.0]).index, object, "USDC"), InvalidPriceError, "finite"),
     ],
 )
 def test_what_are_no_prices(prices, error, message):
