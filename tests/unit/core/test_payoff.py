@@ -205,6 +205,65 @@ def test_a_table_has_enough_cells_and_hardly_more(n):
     assert bound_of(function, bottom, (cells - 64) / 2) > tolerance
 
 
+def clustered(offset, *, floors):
+    """Return 300 kinks within a millionth, by triggers that far below the highest or by floors, and others far apart."""
+    spread = np.linspace(0.55, 0.85, 300)
+    near = 0.97 * math.exp(-offset) - 1e-6 * np.linspace(0.0, 1.0, 300)
+    trigger, floor = (spread + 0.12, near - 0.45) if floors else (near, spread)
+    return PayoutFunction.from_columns(
+        np.append(np.full(300, 1e3), 1e6), np.append(trigger, 0.97), np.append(floor, 0.4)
+    )
+
+
+@pytest.mark.parametrize("floors", [False, True])
+def test_many_kinks_in_one_cell_count_together(floors):
+    """Wherever they lie: in the first cell or the second, near the highest trigger or near the lowest floor."""
+    tables = 0
+    for offset in 1e-7 * 1.4 ** np.arange(36):
+        function = clustered(offset, floors=floors)
+        cells = len(function.tabulated(-0.4).values) - 2
+        if cells > 0:
+            tables += 1
+            assert bound_of(function, -0.4, cells) <= 1e-6 * function.values[0]
+    assert tables > 5
+
+
+@pytest.mark.parametrize("coverage", [200.0, 500.0, 1e3, 2e3, 3e3, 5e3, 1e4, 1e5])
+def test_kinks_and_bends_count_together(coverage):
+    """One large policy bends, one small policy has kinks: cells that are enough for either are not for both."""
+    function = PayoutFunction.of(
+        [tr.Policy("a", "USDC", 1e6, 0.96, 0.64), tr.Policy("b", "USDC", coverage, 0.9, 0.7)]
+    )
+
+    cells = len(function.tabulated(-1.0).values) - 2
+
+    assert cells > 64
+    assert bound_of(function, math.log(0.64), cells) <= 1e-6 * function.values[0]
+
+
+@pytest.mark.parametrize("factor", [2.0**-40, 2.0**20])
+@pytest.mark.parametrize("terms", [[(1e6, 0.96, 0.64)], [(1e6, 0.96, 0.64), (1e3, 0.9, 0.7)]])
+def test_the_unit_of_money_does_not_matter(factor, terms):
+    """A function of so many times the coverage has a table of as many cells."""
+    coverage, trigger, floor = np.array(terms).T
+    one, other = (
+        PayoutFunction.from_columns(coverage * unit, trigger, floor).tabulated(-1.0) for unit in (1.0, factor)
+    )
+
+    assert len(one.values) > 64
+    assert (one.values * factor).tolist() == other.values.tolist()
+
+
+def test_the_last_node_pays_all_to_the_bit():
+    """Although its ratio is the floor but for rounding, and the function is steep there; nobody may write to it."""
+    rng = np.random.default_rng(0)
+    for trigger, width in zip(rng.uniform(0.5, 1.0, 300), rng.uniform(0.01, 0.3, 300), strict=True):
+        function = PayoutFunction.of([tr.Policy("a", "USDC", 1e6 / 3.0, trigger, trigger - width)])
+        table = function.tabulated(-math.inf)
+        assert [function.values[0]] * 2 == table.values[-2:].tolist()
+        assert not table.values.flags.writeable
+
+
 def test_a_function_too_steep_for_a_table():
     """It has none; payouts are those of the function, and a pickled one is the same."""
     function = PayoutFunction.of(
