@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,7 @@ def marks(function: ast.FunctionDef) -> list[tuple[str, list[object]]]:
     return found
 
 
+@functools.cache
 def covered() -> dict[str, list[str]]:
     """Return the tests of each row that are not left out by default, those of the shipped contract included."""
     tests: dict[str, list[str]] = {}

@@ -52,6 +52,14 @@ def test_a_weight_of_forty_digits_less_decides_a_tie():
     assert 1.0 == tr.value_at_risk([0.0, 1.0, 2.0], 0.5, weights=[1e20, 1e-20, 1e20])
 
 
+def test_quantiles_of_many_losses_are_those_of_sorting():
+    """Selection finds them without sorting: of 100,001 different losses."""
+    losses = np.random.default_rng(0).normal(size=100_001)
+    ranked = np.sort(losses)
+    for percent in range(1, 100):
+        assert ranked[1_000 * percent] == tr.value_at_risk(losses, percent / 100)  # the ceiling of 1000.01 percent
+
+
 def test_losses_at_the_ends_of_the_range_of_floats():
     """No sum overflows, and nothing is divided by 0."""
     assert 1.7e308 == tr.expected_shortfall([1.7e308] * 10, 0.5)

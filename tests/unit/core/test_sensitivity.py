@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 import tonsurance_risk as tr
 from oracle.dependence import plain_influential_days, plain_pearson
-from tonsurance_risk.errors import InsufficientDataError, InvalidPriceError
+from tonsurance_risk.core.psd import nearest_correlation
+from tonsurance_risk.errors import InsufficientDataError, InvalidPriceError, NotPositiveDefiniteError
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
@@ -286,3 +287,11 @@ def test_a_coin_that_moves_as_another_has_the_same_row():
     names = ["correlation", "without_influential", "influential_days", "rests_on_few_days"]
     assert one[names].tolist() == other[names].tolist()
     assert one["rests_on_few_days"]
+
+
+def test_a_repair_that_leaves_a_negative_eigenvalue_is_refused(monkeypatch):
+    """The last guard of the nearest correlation matrix: here nothing is good enough for it."""
+    monkeypatch.setattr("tonsurance_risk.core.psd.PSD_TOLERANCE", -2.0)
+
+    with pytest.raises(NotPositiveDefiniteError, match="the repair left the eigenvalue"):
+        nearest_correlation(np.array([[1.0, 0.9, -0.9], [0.9, 1.0, 0.9], [-0.9, 0.9, 1.0]]))
