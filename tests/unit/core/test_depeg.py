@@ -409,3 +409,20 @@ def test_what_is_said_of_a_wrong_rule():
         with pytest.raises(ValueError, match=f"^{message}"):
             tr.detect_depegs(series([1.0]), **arguments)
     assert [] == tr.detect_depegs(series([1.0]), threshold=1.0, recovery=1.0)
+
+
+def test_the_first_day_of_an_accruing_coin_is_no_premium_either():
+    """Whatever its prices are, in both directions."""
+    prices = series([1.0, 1.2, 0.8, 1.5, 1.0] * 4 + [1.0] * 20, name="sUSDe")
+
+    assert [] == tr.detect_depegs(prices, direction="both", min_duration=timedelta(0))
+
+
+def test_events_name_the_vendor_of_their_prices():
+    """As the attributes of the series or frame do; otherwise nobody."""
+    prices = series([1.0, 0.9, 0.9, 1.0])
+    assert [None] == [event.source for event in tr.detect_depegs(prices)]
+
+    prices.attrs["vendor"] = "somebody"
+
+    assert ["somebody"] == [event.source for event in tr.detect_depegs(prices)]

@@ -56,6 +56,7 @@ def test_quantiles_of_many_losses_are_those_of_sorting():
     """Selection finds them without sorting: of 100,001 different losses."""
     losses = np.random.default_rng(0).normal(size=100_001)
     ranked = np.sort(losses)
+    assert ranked[0] == tr.value_at_risk(losses, 1e-6)
     for percent in range(1, 100):
         assert ranked[1_000 * percent] == tr.value_at_risk(losses, percent / 100)  # the ceiling of 1000.01 percent
 
