@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import tonsurance_risk as tr
-from tonsurance_risk.core.depeg import events_to_frame
+from tonsurance_risk.core.depeg import _away, _samples, events_to_frame
 from tonsurance_risk.errors import InvalidPriceError
 
 HOUR = timedelta(hours=1)
@@ -426,3 +426,25 @@ def test_events_name_the_vendor_of_their_prices():
     prices.attrs["vendor"] = "somebody"
 
     assert ["somebody"] == [event.source for event in tr.detect_depegs(prices)]
+
+
+def test_events_a_day_apart_are_merged_within_a_day():
+    """And not within an hour less."""
+    prices = series([0.9, 1.0, *[1.0] * 23, 1.0, 0.9, 1.0])  # recovered at 1 h, again below at 26 h
+    rule = {"min_duration": timedelta(0)}
+
+    assert 1 == len(tr.detect_depegs(prices, merge_within=timedelta(hours=25), **rule))
+    assert 2 == len(tr.detect_depegs(prices, merge_within=timedelta(hours=24), **rule))
+    closer = prices.drop(prices.index[5])
+    assert 2 == len(tr.detect_depegs(closer, merge_within=timedelta(days=1), **rule))
+    assert 1 == len(tr.detect_depegs(series([0.9, 1.0, *[1.0] * 23, 0.9]), merge_within=timedelta(days=1), **rule))
+
+
+def test_nothing_observed_is_nothing_away():
+    """No position, and no ratio, which has no place to go to."""
+    samples = _samples("USDC", series([]).index, np.empty(0), None)
+
+    positions, compared = _away(samples, 0.99, "below")
+
+    assert ((0,), (0,)) == (positions.shape, compared.shape)
+    assert [] == tr.detect_depegs(series([np.nan, np.nan]), direction="both")

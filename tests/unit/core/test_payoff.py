@@ -217,15 +217,16 @@ def clustered(offset, *, floors):
 
 @pytest.mark.parametrize("floors", [False, True])
 def test_many_kinks_in_one_cell_count_together(floors):
-    """Wherever they lie: in the first cell or the second, near the highest trigger or near the lowest floor."""
-    tables = 0
+    """No cell too few, and as a rule hardly one too many, wherever they lie: in the first cell or the second, near the highest trigger or near the lowest floor."""
+    used = []
     for offset in 1e-7 * 1.4 ** np.arange(36):
         function = clustered(offset, floors=floors)
         cells = len(function.tabulated(-0.4).values) - 2
         if cells > 0:
-            tables += 1
-            assert bound_of(function, -0.4, cells) <= 1e-6 * function.values[0]
-    assert tables > 5
+            used.append(bound_of(function, -0.4, cells) / (1e-6 * function.values[0]))
+    assert len(used) > 5
+    assert max(used) <= 1.0
+    assert np.median(used) >= 0.9
 
 
 @pytest.mark.parametrize("coverage", [200.0, 500.0, 1e3, 2e3, 3e3, 5e3, 1e4, 1e5])
