@@ -506,6 +506,26 @@ class TestTail:
         with pytest.raises(InsufficientDataError, match="keep='all'"):
             tail.convergence()
 
+    def test_low_levels_of_weighted_losses(self):
+        """By hand where all losses were kept, however few are looked at first; refused where not all were."""
+        whole, tail = (simulate(n=2 * BLOCK, sampling="importance", keep=keep) for keep in ("all", "tail"))
+        order = np.argsort(-whole.losses)
+        shares = np.cumsum(whole.weights[order]) / whole.n
+        for level in (0.02, 0.1, 0.3, 0.5):
+            place = min(int(np.searchsorted(shares, 1.0 - level, side="right")), whole.n - 1)
+            assert whole.losses[order[place]] == whole.value_at_risk(level).value
+        with pytest.raises(InsufficientDataError, match="only the .* largest were kept"):
+            tail.value_at_risk(0.02)
+
+    @pytest.mark.parametrize("kind", ["stratified", "importance"])
+    def test_however_few_are_looked_at_first(self, kind, monkeypatch):
+        """Where they do not reach as far as an estimate asks, all are looked at, for the same estimate."""
+        sample = simulate(n=2 * BLOCK, sampling=kind)
+        known = sample.value_at_risk(0.99), sample.expected_shortfall(0.99)
+        monkeypatch.setattr("tonsurance_risk.core.sample.TAIL_MARGIN", -5.0)
+
+        assert known == (sample.value_at_risk(0.99), sample.expected_shortfall(0.99))
+
     def test_an_atom_at_the_cut(self):
         """More than nine tenths of the losses are exactly 0: VaR 90 is 0, and so is the mean of nothing else."""
         scenarios = [tr.Scenario("calm", 0.97), tr.Scenario("run", 0.03, prices={"USDC": 0.8})]

@@ -448,3 +448,13 @@ def test_nothing_observed_is_nothing_away():
 
     assert ((0,), (0,)) == (positions.shape, compared.shape)
     assert [] == tr.detect_depegs(series([np.nan, np.nan]), direction="both")
+
+
+def test_an_accruing_coin_recovers_at_its_reference_at_the_latest():
+    """Half a percent above the threshold, but no higher than 1."""
+    prices = series([*[1.0] * 30, 0.9, 0.9, 1.0], name="sUSDe")
+
+    for threshold, recovery in ((0.99, 0.995), (0.999, 1.0)):
+        [event] = tr.detect_depegs(prices, threshold=threshold, min_duration=timedelta(0))
+        assert recovery == event.recovery
+        assert prices.index[32] == event.recovered_at

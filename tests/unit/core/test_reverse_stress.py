@@ -403,6 +403,12 @@ class TestSettings:
         much = checked(vault, tr.reverse_stress(vault, 500.0, volatility=volatility))
         lost = tr.reverse_stress(vault, 400.0, volatility=volatility, scenario=run)
 
+        still = checked(
+            book((USDC, 1000.0, 0.9, 0.7), btc_value=1000.0),
+            tr.reverse_stress(book((USDC, 1000.0, 0.9, 0.7), btc_value=1000.0), 500.0, volatility={USDC: 0.05}),
+        )
+        assert "BTC has no volatility: it does not move in the model" == still.alone.loc["BTC", "reason"]
+        assert 0.5 == pytest.approx(still.alone.loc["BTC", "ratio"])
         assert "even without any BTC the vault loses only 100.00 USD" == much.alone.loc["BTC", "reason"]
         assert 100.0 == much.alone.loc["BTC", "largest_loss"]
         assert [0.9, 0.0, 600.0, ""] == pytest.approx(lost.alone.loc["BTC"].tolist())
