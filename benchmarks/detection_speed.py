@@ -11,14 +11,13 @@ definition and is printed without an aim.
 from __future__ import annotations
 
 import platform
-import time
-from collections.abc import Callable
 from datetime import datetime
 
 import numpy as np
 import pandas as pd
 
 import tonsurance_risk as tr
+from measured import Figure, best_of_turns
 from tonsurance_risk.core.detector import DepegDetector
 
 N = 2_000_000
@@ -26,11 +25,11 @@ N_STREAMED = 500_000
 DEPEG = 300
 
 
-def minute_prices() -> pd.Series:
+def minute_prices(n: int = N) -> pd.Series:
     """Return prices with 5 bp of noise around 1 and a discount of 5 % every 20,000 minutes."""
-    minutes = pd.date_range("2022-01-01", periods=N, freq="min", tz="UTC")
-    prices = 1.0 + np.random.default_rng(0).normal(0.0, 5e-4, N)
-    for start in range(5_000, N, 20_000):
+    minutes = pd.date_range("2022-01-01", periods=n, freq="min", tz="UTC")
+    prices = 1.0 + np.random.default_rng(0).normal(0.0, 5e-4, n)
+    for start in range(5_000, n, 20_000):
         prices[start : start + DEPEG] -= 0.05
     return pd.Series(prices, index=minutes, name="USDC")
 
@@ -49,17 +48,6 @@ def plain_detection(prices: pd.Series) -> list[tuple[object, ...]]:
     return found
 
 
-def best_of_turns(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Return the best time of each way [s]; in every round each has a turn."""
-    best = dict.fromkeys(ways, float("inf"))
-    for _ in range(rounds):
-        for name, way in ways.items():
-            start = time.perf_counter()
-            way()
-            best[name] = min(best[name], time.perf_counter() - start)
-    return best
-
-
 def stream(detector: DepegDetector, times: list[datetime], prices: list[float]) -> list[tr.DepegEvent]:
     """Return the events of all updates and of the end."""
     events: list[tr.DepegEvent] = []
@@ -75,12 +63,14 @@ def check_same_work(prices: pd.Series) -> None:
         for e in tr.detect_depegs(prices)
     ]
     assert found == plain_detection(prices)
-    assert len(found) == N // 20_000
+    assert len(found) == len(prices) // 20_000
 
 
-def show_batch(prices: pd.Series) -> None:
-    """Print detection in the whole history."""
-    best = best_of_turns(
+def measure(n: int = N) -> list[Figure]:
+    """Detect in the whole history, beside a groupby and beside one comparison."""
+    prices = minute_prices(n)
+    check_same_work(prices)
+    times = best_of_turns(
         {
             "plain": lambda: plain_detection(prices),
             "ours": lambda: tr.detect_depegs(prices),
@@ -88,9 +78,15 @@ def show_batch(prices: pd.Series) -> None:
         },
         15,
     )
-    print(f"detect_depegs over {N:,} prices, {N // 20_000} events: {best['ours'] * 1e3:.1f} ms")
-    print(f"  {best['plain'] / best['ours']:5.1f} x faster than pandas groupby  (aim: at least 10)")
-    print(f"  {best['ours'] / best['pass']:5.1f} x the time of prices < 0.99    (aim: at most 10)")
+    what = f"detection over {n:,} prices, {n // 20_000} events"
+    return [
+        Figure(what, n, "prices", times["ours"], "pandas groupby", times["plain"], aim=10),
+        Figure(what, n, "prices", times["ours"], "prices < 0.99 alone", times["pass"], aim=0.1),
+    ]
+
+
+def show_others(prices: pd.Series) -> None:
+    """Print what other rules cost."""
     with_nan = prices.mask(np.arange(N) % 20 == 0)
     others = best_of_turns(
         {
@@ -135,9 +131,10 @@ def main() -> None:
         f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, "
         f"numpy {np.__version__}, pandas {pd.__version__}"
     )
+    for figure in measure():
+        print(figure)
     prices = minute_prices()
-    check_same_work(prices)
-    show_batch(prices)
+    show_others(prices)
     show_stream(prices)
 
 

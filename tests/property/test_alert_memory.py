@@ -120,3 +120,12 @@ def test_laws(firings):
         still = [one for one in memory if one.key == f"open_depeg:{coin}"]
         assert len(still) == is_open
         assert is_open == bool(fired and len(firings) - 1 - fired[-1] < 2)
+
+
+def test_of_two_alerts_with_one_key_the_first_counts():
+    """One is said, with its words; the change is its fields."""
+    alerts = [alert("high", message="first"), alert("critical", message="second")]
+    memory, said = remember([], alerts, pd.Timestamp("2025-03-01T00:00Z"))
+
+    assert 1 == len(memory) == len(said)
+    assert {"key": memory[0].key, "action": "trigger", "severity": "high", "message": "first"} == said[0].to_dict()

@@ -142,3 +142,30 @@ def test_a_kept_tail_gives_the_same_at_an_atom(kind, level):
         assert (estimate.value, estimate.note) == (kept.value, kept.note)
         assert estimate.low == pytest.approx(kept.low)
         assert estimate.high == pytest.approx(kept.high)
+
+
+def test_a_level_below_all_that_the_weights_reach():
+    """Weights of an importance sample add up to about n; what is missing has no loss, and no lower end."""
+    lacking = next(
+        sample
+        for sample in (shocked(n=256, sampling="importance", seed=seed) for seed in range(100))
+        if sample.weights.sum() < 0.97 * sample.n
+    )
+    level = 0.5 * (1.0 - lacking.weights.sum() / lacking.n)
+
+    estimate = lacking.value_at_risk(level)
+
+    assert (lacking.best, None) == (estimate.value, estimate.low)
+    assert f"the weights add up to {lacking.weights.sum() / lacking.n:g} only" in estimate.note
+
+
+def test_few_weighted_misses():
+    """Of a capital that nearly every loss exceeds nothing is known above; below, as many misses as weigh most."""
+    sample = shocked(n=2_000, sampling="importance")
+
+    estimate = sample.probability_of_ruin(-1.0)
+
+    misses = int((sample.losses <= -1.0).sum())
+    most = stats.binomtest(misses, sample.n).proportion_ci(0.95, "exact").high
+    assert (0, 1.0) == (misses, estimate.high)
+    assert 0.8 < estimate.low <= min(1.0 - 10.0 * most, estimate.value)

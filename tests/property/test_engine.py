@@ -21,6 +21,7 @@ from tonsurance_risk.core.loss_model import Segments, compile_model
 from tonsurance_risk.core.payoff import Workspace
 from tonsurance_risk.core.sampling import BLOCK, Plan, Sampler
 from tonsurance_risk.core.simulation import Run  # noqa: F401  (the module must stay importable alone)
+from tonsurance_risk.core.tally import Part, TailCollector, _by_run
 from tonsurance_risk.errors import InsufficientDataError, UnknownAssetError
 
 KINDS = ["plain", "stratified", "antithetic", "sobol", "importance"]
@@ -308,6 +309,24 @@ class TestContributions:
             parts = sample.contributions(level, by=by)
             assert sample.expected_shortfall(level).value == pytest.approx(parts.sum(), rel=1e-9)
 
+    @pytest.mark.parametrize("by", ["asset", "policy", "scenario"])
+    def test_of_the_worst_simulation_alone(self, by):
+        """Of two blocks one has no loss that large; what it adds is nothing."""
+        sample = simulate(n=2 * BLOCK)
+        level = 1.0 - 0.5 / sample.n
+
+        assert sample.worst == pytest.approx(sample.contributions(level, by=by).sum(), rel=1e-9)
+
+    def test_of_a_limited_book_without_bitcoin(self):
+        """They sum to the expected shortfall, and to no more than the limit."""
+        limited = attrs.evolve(book(limit=3e5), btc_value=0.0)
+        sample = simulate(limited, n=8000)
+
+        parts = sample.contributions(0.99)
+
+        assert sample.expected_shortfall(0.99).value == pytest.approx(parts.sum(), rel=1e-9)
+        assert parts.sum() <= 3e5 * (1.0 + 1e-12)
+
     def test_policies_are_what_they_pay_in_the_tail(self):
         """By hand: without shocks every simulation of a scenario pays the same."""
         vault = book()
@@ -487,6 +506,26 @@ class TestTail:
         with pytest.raises(InsufficientDataError, match="keep='all'"):
             tail.convergence()
 
+    def test_low_levels_of_weighted_losses(self):
+        """By hand where all losses were kept, however few are looked at first; refused where not all were."""
+        whole, tail = (simulate(n=2 * BLOCK, sampling="importance", keep=keep) for keep in ("all", "tail"))
+        order = np.argsort(-whole.losses)
+        shares = np.cumsum(whole.weights[order]) / whole.n
+        for level in (0.02, 0.1, 0.3, 0.5):
+            place = min(int(np.searchsorted(shares, 1.0 - level, side="right")), whole.n - 1)
+            assert whole.losses[order[place]] == whole.value_at_risk(level).value
+        with pytest.raises(InsufficientDataError, match="only the .* largest were kept"):
+            tail.value_at_risk(0.02)
+
+    @pytest.mark.parametrize("kind", ["stratified", "importance"])
+    def test_however_few_are_looked_at_first(self, kind, monkeypatch):
+        """Where they do not reach as far as an estimate asks, all are looked at, for the same estimate."""
+        sample = simulate(n=2 * BLOCK, sampling=kind)
+        known = sample.value_at_risk(0.99), sample.expected_shortfall(0.99)
+        monkeypatch.setattr("tonsurance_risk.core.sample.TAIL_MARGIN", -40.0)
+
+        assert known == (sample.value_at_risk(0.99), sample.expected_shortfall(0.99))
+
     def test_an_atom_at_the_cut(self):
         """More than nine tenths of the losses are exactly 0: VaR 90 is 0, and so is the mean of nothing else."""
         scenarios = [tr.Scenario("calm", 0.97), tr.Scenario("run", 0.03, prices={"USDC": 0.8})]
@@ -503,6 +542,69 @@ class TestTail:
 
         assert (whole.n, whole.converged) == (tail.n, tail.converged)
         assert whole.value_at_risk(0.99) == tail.value_at_risk(0.99)
+
+    def test_a_collector_keeps_what_sorting_keeps(self):
+        """Of more than it has room for, in parts of any size: the largest, in their order."""
+        rng, losses, collector = np.random.default_rng(0), [], TailCollector(1_000)
+        for k, size in enumerate([3 * BLOCK, 2 * BLOCK, 10, 4 * BLOCK, 1]):
+            part = rng.normal(k / 10.0, 1.0, size)
+            stratum = np.full(size, k, dtype=np.int32)
+            collector.add(Part(0, part, stratum, None, None, ()))
+            losses.append(part)
+
+        kept = collector.finished()
+
+        whole = np.concatenate(losses)
+        cut = np.sort(whole)[-1_000]
+        assert cut == collector.cut
+        assert whole[whole > cut].tolist() == kept.losses.tolist()
+        of = np.repeat(np.arange(5), [len(part) for part in losses])
+        assert of[whole > cut].tolist() == kept.stratum.tolist()
+
+
+def test_one_simulation_has_no_standard_error():
+    """Its mean is its loss."""
+    sample = simulate(n=1, sampling="plain")
+
+    estimate = sample.expected_loss()
+
+    assert sample.losses.tolist() == [estimate.value]
+    assert (None, None, None) == (estimate.low, estimate.high, estimate.standard_error)
+    assert "one simulation has no standard error" == estimate.note
+
+
+def test_scenarios_without_shocks_beside_others_lose_what_the_stress_test_says():
+    """To the bit: nothing of the others' growth is in them."""
+    quiet = tr.Scenario("quiet", 0.5, prices={"USDC": 0.9}, btc_change=-0.25, volatility_multiplier=0.0)
+    vault = attrs.evolve(book(), btc_value=3e6)
+    sample = tr.simulate_losses(vault, [SCENARIOS[0], quiet], correlation=FRAME, volatility=VOLATILITY, n=4_000)
+
+    [exact] = tr.stress_test(vault, [quiet]).losses
+
+    assert round(4_000 * 0.5 / 1.1) == np.count_nonzero(sample.losses == exact)
+
+
+def test_importance_sampling_grows_and_comes_back_from_workers():
+    """Losses and weights are those of one run, whoever draws them."""
+    whole = simulate(n=3 * BLOCK, sampling="importance")
+    with ThreadPoolExecutor(2) as pool:
+        sent = simulate(n=3 * BLOCK, sampling="importance", executor=pool)
+    grown = simulate(n=None, sampling="importance", precision=0.001)
+
+    assert grown.n > BLOCK
+    assert whole.losses.tobytes() == sent.losses.tobytes()
+    assert whole.weights.tobytes() == sent.weights.tobytes()
+    again = simulate(n=grown.n, sampling="importance")
+    assert again.losses.tobytes() == grown.losses.tobytes()
+    assert again.weights.tobytes() == grown.weights.tobytes()
+
+
+def test_runs_without_any_simulation():
+    """Reduce to what stands for nothing."""
+    nothing = np.zeros(2, dtype=np.int64)
+
+    assert [-math.inf, -math.inf] == _by_run(np.maximum, np.empty(0), nothing, -math.inf).tolist()
+    assert [0.0, 5.0] == _by_run(np.add, np.array([2.0, 3.0]), np.array([0, 2])).tolist()
 
 
 class TestConvergence:

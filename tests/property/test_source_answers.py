@@ -195,9 +195,9 @@ def one_body(content: bytes) -> None:
 )
 def test_monsters_are_quick_and_small(content):
     """Seconds and megabytes for twelve parsers, and short messages."""
-    begun = time.perf_counter()
+    begun = time.process_time()
     one_body(content)
-    took = time.perf_counter() - begun
+    took = time.process_time() - begun
     tracemalloc.start()
     one_body(content)
     _, peak = tracemalloc.get_traced_memory()

@@ -59,10 +59,10 @@ def test_the_longest_secret_goes_first() -> None:
 )
 def test_hostile_text_takes_no_time(text: str) -> None:
     """Linear; what is quadratic takes minutes for these."""
-    started = time.monotonic()
+    started = time.process_time()
     redact(text)
 
-    assert time.monotonic() - started < 3.0
+    assert time.process_time() - started < 3.0
 
 
 def test_values_of_json() -> None:

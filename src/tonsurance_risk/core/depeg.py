@@ -226,7 +226,7 @@ def events_to_frame(events: Iterable[DepegEvent]) -> pd.DataFrame:
     """Return a table with a row an event: its fields, duration, recovery_time and is_open."""
     events = list(events)
     names = [field.name for field in attrs.fields(DepegEvent)] + ["duration", "recovery_time", "is_open"]
-    table = pd.DataFrame({name: [getattr(event, name) for event in events] for name in names}, columns=names)
+    table = pd.DataFrame({name: [getattr(event, name) for event in events] for name in names})
     for name in ("start", "end", "recovered_at"):
         table[name] = pd.to_datetime(table[name], utc=True)
     for name in ("min_duration", "max_gap", "merge_within", "sample_span", "duration", "recovery_time"):

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from decimal import Context, Decimal, localcontext
 from fractions import Fraction
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -92,7 +93,7 @@ def value_at_risk(losses: ArrayLike, level: float, *, weights: ArrayLike | None 
     if shares is None:
         rank = tail_rank(len(values), level)
         return float(np.partition(values, rank - 1)[rank - 1])
-    order = np.argsort(values, kind="stable")
+    order = np.argsort(values)
     return float(values[order[_weighted_rank(shares[order], exact_level(level))]])
 
 
@@ -131,7 +132,9 @@ def expected_shortfall(losses: ArrayLike, level: float, *, weights: ArrayLike | 
         mean_excess = excess.sum() / float(len(values) * (1 - exact_level(level)))
     else:
         mean_excess = (excess @ shares) / (shares.sum() * float(1 - exact_level(level)))
-    return float(min(max(quantile + float(mean_excess) * unit, quantile), values.max()))
+    # By halves, which are exact: the tail can lie further above the quantile than floats reach.
+    shortfall = 2.0 * (quantile / 2.0 + float(mean_excess) * (unit / 2.0))
+    return float(min(max(shortfall, quantile), values.max()))
 
 
 def checked_losses(losses: ArrayLike, weights: ArrayLike | None) -> tuple[FloatArray, FloatArray | None]:
@@ -149,7 +152,9 @@ def checked_losses(losses: ArrayLike, weights: ArrayLike | None) -> tuple[FloatA
         raise ValueError(f"weights must be >= 0, found {float(shares[at])!r} at position {at}")
     if shares.max() == 0.0:
         raise ValueError("weights must not all be 0")
-    if not math.isfinite(shares.sum()):
+    with np.errstate(over="ignore"):
+        total = shares.sum()
+    if not math.isfinite(total):
         raise ValueError("weights must have a finite sum")
     return values, None if shares.min() == shares.max() else shares
 
@@ -158,7 +163,7 @@ def _numbers(values: Any, name: str) -> FloatArray:
     try:
         array = np.asarray(values if hasattr(values, "__array__") else list(values))
         if array.dtype.kind in "USO" and array.size:
-            raise ValueError(f"found {array.ravel()[0]!r}")
+            raise ValueError(f"found {array.ravel().tolist()[0]!r}")
         array = array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be numbers: {error}") from error
@@ -184,9 +189,4 @@ def _weighted_rank(shares: FloatArray, level: Fraction) -> int:
     with localcontext(Context(prec=800)):
         decimals = [Decimal(repr(float(share))) for share in shares]
         target = sum(decimals) * level.numerator / level.denominator
-        reached = sum(decimals[:low], Decimal(0))
-        for position in range(low, len(shares)):
-            reached += decimals[position]
-            if reached >= target:
-                return position
-    return len(shares) - 1
+        return next(k for k, reached in enumerate(accumulate(decimals)) if reached >= target)

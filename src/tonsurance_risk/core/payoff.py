@@ -72,7 +72,7 @@ class PayoutFunction:
         It is computed from the knot above, ``values[k] + slopes[k] * (knots[k] - ratio)``: a sum of
         non-negative terms, exact at and above the highest trigger.
         """
-        ratio = np.asarray(ratio, dtype=np.float64)
+        ratio = np.asarray(ratio)
         above = np.searchsorted(self.knots, ratio)
         paid = above < len(self.knots)
         above = np.minimum(above, len(self.knots) - 1)
@@ -238,12 +238,10 @@ def policies_by_asset(vault: Vault) -> dict[str, IntArray]:
         return {}
     names = [canonical(symbol) for symbol in vault.columns.symbols]
     assets = sorted(set(names))
-    place = np.array([assets.index(name) for name in names], dtype=np.int64)
+    place = np.array([assets.index(name) for name in names])
     asset = place[vault.columns.symbol]
-    order = np.argsort(asset, kind="stable")
-    return dict(
-        zip(assets, np.split(order, np.cumsum(np.bincount(asset, minlength=len(assets)))[:-1]), strict=True)
-    )
+    order = np.argsort(asset, stable=True)
+    return dict(zip(assets, np.split(order, np.cumsum(np.bincount(asset))[:-1]), strict=True))
 
 
 def _exact_cumsum(terms: FloatArray) -> FloatArray:

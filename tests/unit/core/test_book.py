@@ -89,3 +89,16 @@ def test_unknown_coins_are_refused_everywhere():
     for function in (tr.portfolio_metrics, lambda v: tr.stress_test(v, tr.builtin_scenarios())):
         with pytest.raises(tr.UnknownAssetError, match="asset of policy 'P7': 'USDX'"):
             function(stranger)
+
+
+def test_records_as_tables_and_documents():
+    """Losses over capital; the fields of the metrics."""
+    result = tr.stress_test(vault(USDC=4e5), [tr.Scenario("half", 0.1, prices={"USDC": 0.85})])
+
+    table = result.to_frame()
+
+    assert (["loss", "share_of_capital"], ["half"]) == (list(table.columns), list(table.index))
+    assert [2e5, 0.2] == pytest.approx(table.loc["half"].tolist())
+    metrics = tr.portfolio_metrics(vault(USDC=4e5))
+    assert {name: getattr(metrics, name) for name in metrics.to_dict()} == metrics.to_dict()
+    assert metrics.to_dict()

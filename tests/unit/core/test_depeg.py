@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import tonsurance_risk as tr
+from tonsurance_risk.core.depeg import _away, _samples, events_to_frame
 from tonsurance_risk.errors import InvalidPriceError
 
 HOUR = timedelta(hours=1)
@@ -351,10 +352,109 @@ def test_few_samples_say_what_they_say(values, events):
         ([1.0, 2.0], ValueError, "prices must be a pandas Series or DataFrame, found list"),
         (None, ValueError, "found NoneType"),
         (series([1.0, 2.0]).astype(complex), InvalidPriceError, "must be a number, found"),
-        (series([1.0, 2.0]).astype(object).replace(2.0, 10**400), InvalidPriceError, "finite"),
+        (pd.Series([1.0, 10**400], series([1.0, 2.0]).index, object, "USDC"), InvalidPriceError, "finite"),
     ],
 )
 def test_what_are_no_prices(prices, error, message):
     """Refused by name, also numbers that no float can be."""
     with pytest.raises(error, match=message):
         tr.detect_depegs(prices)
+
+
+def test_events_are_found_across_the_blocks_of_a_long_history():
+    """300,000 minutes: an event before the first boundary of 131,072, one across it, one after it, and a premium."""
+    prices = np.ones(300_000)
+    for first, last, price in [
+        (100, 200, 0.9), (131_000, 131_200, 0.8), (131_300, 131_400, 1.2), (262_143, 262_143, 0.7), (299_990, 299_999, 0.6),
+    ]:  # fmt: skip
+        prices[first : last + 1] = price
+    long = series(prices, freq="min")
+
+    events = tr.detect_depegs(long, min_duration=timedelta(0), direction="both")
+
+    assert [
+        (100, 200, 0.9, "below"),
+        (131_000, 131_200, 0.8, "below"),
+        (131_300, 131_400, 1.2, "above"),
+        (262_143, 262_143, 0.7, "below"),
+        (299_990, 299_999, 0.6, "below"),
+    ] == [(long.index.get_loc(e.start), long.index.get_loc(e.end), e.min_price, e.direction) for e in events]
+
+
+@pytest.mark.parametrize("prices", [[1.0, 1.0], [0.9, 0.9]])
+def test_a_table_of_events_has_times_of_utc(prices):
+    """Also where there is no event, and where none has recovered."""
+    table = events_to_frame(tr.detect_depegs(series(prices)))
+
+    assert ["UTC"] * 3 == [str(table[name].dt.tz) for name in ("start", "end", "recovered_at")]
+    for name in ("min_duration", "max_gap", "merge_within", "sample_span", "duration", "recovery_time"):
+        assert "m" == table[name].dtype.kind
+    assert ["asset", "direction"] == list(table.columns[:2])
+    assert ["duration", "recovery_time", "is_open"] == list(table.columns[-3:])
+
+
+def test_what_is_said_of_a_wrong_rule():
+    """Every argument by its name."""
+    for arguments, message in [
+        ({"threshold": 0.0}, "threshold must"),
+        ({"threshold": 1.1}, "threshold must"),
+        ({"recovery": 0.98}, r"recovery \(at least the threshold\) must"),
+        ({"recovery": 1.01}, r"recovery \(at least the threshold\) must"),
+        ({"min_duration": -HOUR}, "min_duration must"),
+        ({"max_gap": -HOUR}, "max_gap must"),
+        ({"merge_within": -HOUR}, "merge_within must"),
+        ({"sample_span": -HOUR}, "sample_span must"),
+        ({"direction": "down"}, "direction must be 'below', 'above' or 'both', found 'down'"),
+    ]:
+        with pytest.raises(ValueError, match=f"^{message}"):
+            tr.detect_depegs(series([1.0]), **arguments)
+    assert [] == tr.detect_depegs(series([1.0]), threshold=1.0, recovery=1.0)
+
+
+def test_the_first_day_of_an_accruing_coin_is_no_premium_either():
+    """Whatever its prices are, in both directions."""
+    prices = series([1.0, 1.2, 0.8, 1.5, 1.0] * 4 + [1.0] * 20, name="sUSDe")
+
+    assert [] == tr.detect_depegs(prices, direction="both", min_duration=timedelta(0))
+
+
+def test_events_name_the_vendor_of_their_prices():
+    """As the attributes of the series or frame do; otherwise nobody."""
+    prices = series([1.0, 0.9, 0.9, 1.0])
+    assert [None] == [event.source for event in tr.detect_depegs(prices)]
+
+    prices.attrs["vendor"] = "somebody"
+
+    assert ["somebody"] == [event.source for event in tr.detect_depegs(prices)]
+
+
+def test_events_a_day_apart_are_merged_within_a_day():
+    """And not within an hour less."""
+    prices = series([0.9, 1.0, *[1.0] * 23, 1.0, 0.9, 1.0])  # recovered at 1 h, again below at 26 h
+    rule = {"min_duration": timedelta(0)}
+
+    assert 1 == len(tr.detect_depegs(prices, merge_within=timedelta(hours=25), **rule))
+    assert 2 == len(tr.detect_depegs(prices, merge_within=timedelta(hours=24), **rule))
+    closer = prices.drop(prices.index[5])
+    assert 2 == len(tr.detect_depegs(closer, merge_within=timedelta(days=1), **rule))
+    assert 1 == len(tr.detect_depegs(series([0.9, 1.0, *[1.0] * 23, 0.9]), merge_within=timedelta(days=1), **rule))
+
+
+def test_nothing_observed_is_nothing_away():
+    """No position, and no ratio, which has no place to go to."""
+    samples = _samples("USDC", series([]).index, np.empty(0), None)
+
+    positions, compared = _away(samples, 0.99, "below")
+
+    assert ((0,), (0,)) == (positions.shape, compared.shape)
+    assert [] == tr.detect_depegs(series([np.nan, np.nan]), direction="both")
+
+
+def test_an_accruing_coin_recovers_at_its_reference_at_the_latest():
+    """Half a percent above the threshold, but no higher than 1."""
+    prices = series([*[1.0] * 30, 0.9, 0.9, 1.0], name="sUSDe")
+
+    for threshold, recovery in ((0.99, 0.995), (0.999, 1.0)):
+        [event] = tr.detect_depegs(prices, threshold=threshold, min_duration=timedelta(0))
+        assert recovery == event.recovery
+        assert prices.index[32] == event.recovered_at

@@ -472,3 +472,17 @@ def test_scores_agree_on_rows_out_of_order():
     assert [("unordered", "flag")] == findings(report)
     assert 1.0 == report.scores["USDC"]
     assert (report.sample_scores(prices)["USDC"] == 1.0).all()
+
+
+def test_a_report_applies_to_some_of_its_coins():
+    """To a frame without the coin that was rejected: nothing changes, and every score is that of the others."""
+    both = pd.concat([calm(), calm(name="DAI", seed=1)], axis=1)
+    both.iloc[50, 1] = 0.2
+    report = tr.check_prices(both, as_of=both.index[-1])
+    assert {"DAI"} == set(report.flags.loc[report.flags["action"] == "reject", "asset"])
+
+    pd.testing.assert_frame_equal(both[["USDC"]], report.usable(both[["USDC"]]), check_freq=False)
+    pd.testing.assert_frame_equal(
+        report.sample_scores(both)[["USDC"]], report.sample_scores(both[["USDC"]]), check_freq=False
+    )
+    assert 0.0 == report.sample_scores(both).iloc[50, 1]

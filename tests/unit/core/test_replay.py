@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 import tonsurance_risk as tr
+from tonsurance_risk.core.replay import replayed_loss
 
 INDEX = pd.date_range("2023-03-10", periods=48, freq="h", tz="UTC")
 
@@ -165,3 +166,12 @@ def test_refusals(prices, vault):
         tr.replay_event(events_of(prices), vault, prices=-prices)
     with pytest.raises(ValueError, match="vault must be a Vault"):
         tr.replay_event(events_of(prices), [])
+
+
+def test_what_prices_of_some_time_would_have_cost(prices, vault):
+    """The lowest prices of that time by hand, less what BTC gained between its ends."""
+    paid = 100_000.0 * (0.98 - 0.88) / 0.2 + 10_000.0 * (0.95 - 0.90) / 0.1 + 1_000.0 * (0.99 - 0.985) / 0.01
+
+    assert paid - 10_000.0 * 4_700.0 / 20_000.0 == pytest.approx(replayed_loss(vault, prices, INDEX[0], INDEX[-1]))
+    calm = replayed_loss(vault, prices[["USDC"]], INDEX[25], INDEX[-1])
+    assert 0.0 == calm

@@ -16,9 +16,11 @@ from scipy import stats
 
 import tonsurance_risk as tr
 from oracle.plain_reverse_stress import grid_distance, grid_error, plain_loss
+from tonsurance_risk.core.loss_model import compile_model
 from tonsurance_risk.core.nearest_loss import Coin, Problem, nearest_loss
 from tonsurance_risk.core.payoff import PayoutFunction
-from tonsurance_risk.errors import UnreachableLossError
+from tonsurance_risk.core.reverse_stress import _Moves, _ratio_paying, _reaching
+from tonsurance_risk.errors import ConvergenceError, UnreachableLossError
 
 USDC, DAI = "USDC", "DAI"
 
@@ -356,8 +358,61 @@ class TestLaws:
         assert not result.proven
         assert result.lower_bound < result.distance
 
+    @pytest.mark.parametrize("most_cuts", [1, 2, 5])
+    def test_few_cuts_are_a_bound_too(self, most_cuts, monkeypatch):
+        """What is cut off less well is never further than what is true."""
+        vault = book((USDC, 1000.0, 0.99, 0.5), (DAI, 2000.0, 0.97, 0.6), (USDC, 500.0, 0.9, 0.7))
+        options = {"volatility": {USDC: 0.05, DAI: 0.03}}
+        whole = checked(vault, tr.reverse_stress(vault, 1200.0, **options))
+        monkeypatch.setattr("tonsurance_risk.core.nearest_loss.MOST_CUTS", most_cuts)
+
+        few = checked(vault, tr.reverse_stress(vault, 1200.0, **options))
+
+        assert few.lower_bound <= whole.distance * (1.0 + 1e-9)
+        assert few.distance >= whole.lower_bound * (1.0 - 1e-9)
+
+
+class TestRounding:
+    """What only rounding errors reach."""
+
+    def test_a_loss_that_no_longer_move_makes(self):
+        """An error that says which loss, after the longest move."""
+        vault = book((USDC, 1000.0, 0.9, 0.7), btc_value=10.0)
+        model, _ = compile_model(vault, [tr.Scenario("x", 1.0)], None, {USDC: 0.05})
+        moves = _Moves.of(model)
+
+        with pytest.raises(ConvergenceError, match="loses 5000.0 USD to rounding"):
+            _reaching(moves, vault, np.array([-1.0]), 5000.0, 5000.0)
+
+    def test_more_than_a_function_pays(self):
+        """No ratio; and the highest one for what it pays."""
+        function = PayoutFunction.of([tr.Policy("a", USDC, 8.0, 1.0, 0.5)])
+
+        assert _ratio_paying(function, 8.0 * (1.0 + 1e-15)) is None
+        assert 0.5 == _ratio_paying(function, 8.0)
+        assert 0.75 == _ratio_paying(function, 4.0)
+
 
 class TestSettings:
+    def test_bitcoin_beside_a_coin(self):
+        """Nothing of it is enough where the coin has to help; no move is needed of what is lost already."""
+        vault = book((USDC, 1000.0, 0.9, 0.7), btc_value=100.0)
+        volatility = {USDC: 0.05, "BTC": 0.4}
+        run = tr.Scenario("run", 0.01, prices={USDC: 0.8}, btc_change=-0.1)
+
+        much = checked(vault, tr.reverse_stress(vault, 500.0, volatility=volatility))
+        lost = tr.reverse_stress(vault, 400.0, volatility=volatility, scenario=run)
+
+        still = checked(
+            book((USDC, 1000.0, 0.9, 0.7), btc_value=1000.0),
+            tr.reverse_stress(book((USDC, 1000.0, 0.9, 0.7), btc_value=1000.0), 500.0, volatility={USDC: 0.05}),
+        )
+        assert "BTC has no volatility: it does not move in the model" == still.alone.loc["BTC", "reason"]
+        assert 0.5 == pytest.approx(still.alone.loc["BTC", "ratio"])
+        assert "even without any BTC the vault loses only 100.00 USD" == much.alone.loc["BTC", "reason"]
+        assert 100.0 == much.alone.loc["BTC", "largest_loss"]
+        assert [0.9, 0.0, 600.0, ""] == pytest.approx(lost.alone.loc["BTC"].tolist())
+
     def test_assets_that_cannot_move(self):
         """Stay, are named, and have a price but no deviations; Bitcoin too."""
         vault = book((USDC, 1000.0, 0.9, 0.8), (DAI, 500.0, 0.9, 0.8), btc_value=100.0)

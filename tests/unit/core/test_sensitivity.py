@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 import tonsurance_risk as tr
 from oracle.dependence import plain_influential_days, plain_pearson
-from tonsurance_risk.errors import InsufficientDataError, InvalidPriceError
+from tonsurance_risk.core.psd import nearest_correlation
+from tonsurance_risk.errors import InsufficientDataError, InvalidPriceError, NotPositiveDefiniteError
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
@@ -258,3 +259,39 @@ class TestRolling:
         ):
             with pytest.raises(ValueError, match=message):
                 tr.rolling_correlation(returns, "DAI", **arguments)
+
+
+def test_events_of_coins_without_returns_do_not_count():
+    """As if they were not there."""
+    returns = returns_of(60)
+    prices = pd.Series([1.0, 0.9, 1.0], index=returns.index[10:13], name="GHO")
+    event = tr.detect_depegs(prices, min_duration=pd.Timedelta(0))
+
+    without = tr.correlation_sensitivity(returns).pairs
+    pd.testing.assert_frame_equal(
+        without.drop(columns=["depeg_rows", "without_depegs"]),
+        tr.correlation_sensitivity(returns, events=event).pairs.drop(columns=["depeg_rows", "without_depegs"]),
+    )
+    assert 0 == tr.correlation_sensitivity(returns, events=event).pairs["depeg_rows"].iloc[0]
+
+
+def test_a_coin_that_moves_as_another_has_the_same_row():
+    """Its correlation with a third, what is left of it, and whether that rests on few days."""
+    returns = returns_of(300)
+    returns.iloc[100:105] += np.array([[-0.03, 0.02, -0.04, 0.03, 0.02]]).T
+    returns["USDT"] = returns["USDC"]
+
+    pairs = tr.correlation_sensitivity(returns).pairs.set_index(["asset_1", "asset_2"])
+
+    one, other = pairs.loc[("DAI", "USDC")], pairs.loc[("DAI", "USDT")]
+    names = ["correlation", "without_influential", "influential_days", "rests_on_few_days"]
+    assert one[names].tolist() == other[names].tolist()
+    assert one["rests_on_few_days"]
+
+
+def test_a_repair_that_leaves_a_negative_eigenvalue_is_refused(monkeypatch):
+    """The last guard of the nearest correlation matrix: here nothing is good enough for it."""
+    monkeypatch.setattr("tonsurance_risk.core.psd.PSD_TOLERANCE", -2.0)
+
+    with pytest.raises(NotPositiveDefiniteError, match="the repair left the eigenvalue"):
+        nearest_correlation(np.array([[1.0, 0.9, -0.9], [0.9, 1.0, 0.9], [-0.9, 0.9, 1.0]]))

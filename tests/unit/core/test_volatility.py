@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import statistics
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import tonsurance_risk as tr
+from tonsurance_risk.core.volatility import volatility_within_hour
 
 N = 20_000
 INDEX = pd.date_range("2022-01-01", periods=N, freq="h", tz="UTC")
@@ -63,3 +65,17 @@ def test_an_accruing_coin_is_measured_against_its_reference():
     prices = pd.Series(growth, index=INDEX, name="sUSDe")
 
     assert tr.estimate_volatility(prices)["sUSDe"] < 1e-6
+
+
+def test_the_deviation_within_an_hour():
+    """Of returns between neighbours of one clock hour; none where there is one return, none across the hour."""
+    minutes = [0, 15, 30, 45, 60, 90, 120, 240, 250, 259]
+    index = pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(minutes, unit="min")
+    logs = [0.0, 0.01, -0.02, 0.03, 0.5, 0.6, 0.1, 0.0, 0.1, 0.4]
+
+    found = volatility_within_hour(pd.Series(np.exp(logs), index=index, name="USDC")).tolist()
+
+    first, last = statistics.stdev([0.01, -0.03, 0.05]), statistics.stdev([0.1, 0.3])
+    assert [first] * 4 + [None] * 3 + [last] * 3 == [
+        None if math.isnan(one) else pytest.approx(one, rel=1e-9) for one in found
+    ]

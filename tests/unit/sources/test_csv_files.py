@@ -148,9 +148,9 @@ def test_a_long_file_is_read_fast():
     body = content(*(f"{stamp(i)},0.9{i:05d},1,2,3" for i in range(31_000)), header="timestamp,price,a,b,c")
     best = np.inf
     for _ in range(3):
-        began = time.perf_counter()
+        began = time.process_time()
         parse_price_csv(body, "USDC", "1h", "some.csv")
-        best = min(best, time.perf_counter() - began)
+        best = min(best, time.process_time() - began)
     # Some 0.1 s where this was written; the bound leaves room for a slow machine.
     assert best < 1.0
 
