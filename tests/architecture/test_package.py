@@ -145,7 +145,7 @@ def test_core_has_no_effects(path):
             ),
         ),
         ("rich", ("cli.py", "cli_report.py", "reporting")),
-        ("matplotlib", ("plots.py", "reporting")),
+        ("matplotlib", ("plots", "reporting")),
         ("jinja2", ("reporting",)),
         ("hypothesis", ("testing",)),
         ("pytest", ("testing",)),
