@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from tonsurance_risk.cli_db import opened
+from tonsurance_risk.cli.db import opened
 from tonsurance_risk.errors import LockHeldError, RiskError, SettingsError
 from tonsurance_risk.inputs import read_vault, sample_vault
 from tonsurance_risk.logs import configure_logging

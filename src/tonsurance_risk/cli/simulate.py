@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from tonsurance_risk.cli_db import DONE, opened
+from tonsurance_risk.cli.db import DONE, opened
 from tonsurance_risk.core.scenarios import builtin_scenarios
 from tonsurance_risk.core.simulation import MOST_SIMULATIONS, simulate_losses
 from tonsurance_risk.core.stress import stress_test

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import attrs
 import typer
 
-from tonsurance_risk.cli_db import ATTENTION, DONE, Database, Json, opened
+from tonsurance_risk.cli.db import ATTENTION, DONE, Database, Json, opened
 from tonsurance_risk.errors import SettingsError
 from tonsurance_risk.inputs import read_vault, sample_vault
 from tonsurance_risk.model import Scenario, iso

@@ -28,7 +28,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from tonsurance_risk import cli_config, cli_db, cli_report, cli_runs, cli_scenarios, cli_serve, cli_simulate
+from tonsurance_risk.cli import runs
+from tonsurance_risk.cli.config import app as config_app
+from tonsurance_risk.cli.db import app as db_app
+from tonsurance_risk.cli.report import app as report_app
+from tonsurance_risk.cli.scenarios import app as scenarios_app
+from tonsurance_risk.cli.serve import serve
+from tonsurance_risk.cli.simulate import simulate, stress
 from tonsurance_risk.core.simulation import MOST_SIMULATIONS
 from tonsurance_risk.core.windows import LONGEST_WINDOW
 from tonsurance_risk.errors import LockHeldError, RiskError, SettingsError, UnknownAssetError
@@ -80,15 +86,13 @@ _SOURCES = (
 )
 
 for _name, _group in {
-    "config": cli_config,
-    "db": cli_db,
-    "report": cli_report,
-    "scenarios": cli_scenarios,
+    "config": config_app,
+    "db": db_app,
+    "report": report_app,
+    "scenarios": scenarios_app,
 }.items():
-    app.add_typer(_group.app, name=_name)
-app.command()(cli_simulate.simulate)
-app.command()(cli_simulate.stress)
-for _command in (cli_runs.weekly, cli_runs.run, cli_runs.schedule, cli_runs.status, cli_serve.serve):
+    app.add_typer(_group, name=_name)
+for _command in (simulate, stress, runs.weekly, runs.run, runs.schedule, runs.status, serve):
     app.command()(_command)
 
 
@@ -124,8 +128,8 @@ def _root(
 
 @app.command()
 def daily(
-    config: cli_runs.Config = None,
-    db: cli_runs.Db = None,
+    config: runs.Config = None,
+    db: runs.Db = None,
     source: Annotated[
         str | None, typer.Option(help=f"Where prices come from.  [default: sample] {_SOURCES}")
     ] = None,
@@ -151,11 +155,11 @@ def daily(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
-    log_json: cli_runs.LogJson = False,
+    log_json: runs.LogJson = False,
 ) -> int:
     """Fetch prices, assess the vault and write the risk report of one date."""
     step = None if interval is None else interval.value
-    settings = cli_runs.settings_of(
+    settings = runs.settings_of(
         config,
         log_json=log_json,
         db=db,
@@ -173,7 +177,7 @@ def daily(
         def progress(what: str, done: int, total: int) -> None:
             bar.update(task, description=what, completed=done, total=total)
 
-        with cli_runs.desk_of(settings, progress) as (desk, sinks):
+        with runs.desk_of(settings, progress) as (desk, sinks):
             result = run_daily(
                 desk.store,
                 desk.source,
@@ -186,7 +190,7 @@ def daily(
                 n=desk.n,
                 progress=progress,
             )
-            cli_runs.after_run(settings, desk.store, sinks)
+            runs.after_run(settings, desk.store, sinks)
     _show(result, as_json=as_json)
     return ATTENTION if result.needs_attention else DONE
 

@@ -14,8 +14,8 @@ import pandas as pd
 import typer
 from rich.console import Console
 
-from tonsurance_risk.cli_db import ATTENTION, DONE, opened
-from tonsurance_risk.cli_runs import AsJson, Config, Db, Out, settings_of
+from tonsurance_risk.cli.db import ATTENTION, DONE, opened
+from tonsurance_risk.cli.runs import AsJson, Config, Db, Out, settings_of
 from tonsurance_risk.errors import SettingsError
 from tonsurance_risk.ports import Store
 from tonsurance_risk.report import SCHEMA_VERSION

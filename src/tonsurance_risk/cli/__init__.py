@@ -1,0 +1,5 @@
+"""The command line, one module a group of commands; `program` has them all, and the exit codes."""
+
+from tonsurance_risk.cli.program import app, main, run
+
+__all__ = ["app", "main", "run"]
