@@ -37,7 +37,7 @@ class JobStatus:
     message : str
         What it did, or what went wrong.
     details : dict
-        What else it found, in JSON types.
+        What else it found, in JSON types; of an attempt that has said nothing of it what the one before found.
     """
 
     job: str
@@ -71,7 +71,7 @@ class Ledger(Protocol):
     ) -> JobStatus:
         """Write down how a job that had begun ended, and return its row; the message is cut to 500 letters.
 
-        One that did not begin is a `LookupError`.
+        Without `details` those of the attempt before stay. One that did not begin is a `LookupError`.
         """
 
     def load_jobs(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 import attrs
 import pandas as pd
@@ -13,7 +14,7 @@ from tonsurance_risk.errors import ClockSuspectError, LockHeldError, SettingsErr
 from tonsurance_risk.model import as_utc, iso
 from tonsurance_risk.ports import JobStatus, MeteredSource
 from tonsurance_risk.runner.daily import DAILY, DEPEG_BACKFILL
-from tonsurance_risk.runner.desk import Desk
+from tonsurance_risk.runner.desk import INSTANT, Desk
 from tonsurance_risk.runner.jobs import Job, missing_dates, unmet_needs
 from tonsurance_risk.runner.runs import done_jobs, end_dead_run, run_jobs
 from tonsurance_risk.runner.weekly import WEEKLY
@@ -22,6 +23,8 @@ CHAINS: Mapping[str, tuple[Job[Desk], ...]] = {"daily": DAILY, "weekly": WEEKLY}
 JOBS: tuple[Job[Desk], ...] = (*DAILY, *WEEKLY)
 LONGEST_SILENCE = timedelta(days=90)
 """A clock that is later than the ledger by more is not believed: dates of a wrong year would be made up."""
+MOST_WAITED_FOR = 3
+"""Attempts at a date that later ones wait for."""
 
 Run = Callable[[Job[Desk], pd.Timestamp], bool]
 """Does a job and date; whether somebody should look at it."""
@@ -54,6 +57,7 @@ def catch_up(
     desk: Desk,
     *,
     since: datetime | None = None,
+    clock_is_right: bool = False,
     call_budget: int | None = None,
     run: Run | None = None,
     jobs: Sequence[Job[Desk]] = JOBS,
@@ -66,6 +70,8 @@ def catch_up(
         What jobs are done with.
     since : datetime, optional
         Before it nothing is missing; when not given, the first date in the ledger, or today where that is empty.
+    clock_is_right : bool
+        Whether somebody says so, though it is more than 90 days later than the last run.
     call_budget : int, optional
         Dates that may use more calls of the source than this are left for the next time, the newest ones.
     run : callable, optional
@@ -77,29 +83,43 @@ def catch_up(
     Raises
     ------
     ClockSuspectError
-        If the clock is more than 90 days later than the last run, and `since` is not given.
+        If the clock is more than 90 days later than the last run, and nobody says that it is right.
     SettingsError
-        If dates are missing that are more than 90 days old, and `since` is not given: one run of an old date does
-        not mean that all dates since then are wanted.
+        If `since` has not come; or is not given, and the ledger has nothing of more than 90 days in a row: one run of
+        an old date by hand does not mean that all dates since then are wanted.
+
+    Notes
+    -----
+    Where a date has failed, later ones of its chain wait for two more starts: a report compares itself with those
+    before it. Then they go on without it.
     """
     now = as_utc(desk.clock.now(), "the clock")
     ledger = _rows(desk)
     _mark_abandoned(desk, ledger)
-    if since is None:
+    if not clock_is_right:
         check_clock(desk)
     newest = max((row.started_at for row in ledger), default=None)
     if newest is not None and now < newest:
         _log.warning("the clock says %s, before the last run at %s: was it set back?", iso(now), iso(newest))
-    first = as_utc(since, "since") if since is not None else min((r.logical_date for r in ledger), default=now)
-    due = missing_dates(jobs, done_jobs(desk), pd.Timestamp(first).normalize(), now)
-    if due and since is None and now - due[0][1] > LONGEST_SILENCE:
-        raise SettingsError(
-            f"{len({date for _, date in due})} dates from {due[0][1].date()} on are not done; say since when they "
-            f"are wanted: --since DATE, or since = DATE under [schedule] in the settings",
-            observed=due[0][1],
-        )
+    first = _first_date(ledger, now) if since is None else as_utc(since, "since")
+    if first > now:
+        raise SettingsError(f"since, {iso(first)}, has not come yet, it is {iso(now)}", observed=first)
+    due = missing_dates(jobs, done_jobs(desk), first.normalize(), now)
     chosen, left = _within_budget(desk, due, call_budget)
     return _caught_up(desk, chosen, left, run or _in_this_process(desk))
+
+
+def _first_date(ledger: Sequence[JobStatus], now: pd.Timestamp) -> pd.Timestamp:
+    """Return the first date in the ledger, now where it is empty; a `SettingsError` after a long hole in it."""
+    dates = sorted({*(row.logical_date for row in ledger if row.logical_date <= now), now})
+    for before, after in pairwise(dates):
+        if after - before > LONGEST_SILENCE:
+            raise SettingsError(
+                f"the ledger has nothing of the days from {before.date()} to {after.date()}; say since when dates are "
+                f"wanted: --since DATE, or since = DATE under [schedule] in the settings",
+                observed=before,
+            )
+    return dates[0]
 
 
 def check_clock(desk: Desk) -> None:
@@ -138,12 +158,19 @@ def _caught_up(
         except Exception as error:
             _log.exception("%s of %s failed", job.name, iso(date))
             failed[job.name, date] = f"{type(error).__name__}: {error}"
+            if _attempts(desk, job, date) < MOST_WAITED_FOR:
+                held.add(chain_of(job))
     return CatchUp(
         done=tuple(done),
         attention=tuple(attention),
         failed=failed,
         left=tuple((job.name, date) for job, date in left),
     )
+
+
+def _attempts(desk: Desk, job: Job[Desk], date: pd.Timestamp) -> int:
+    name = desk.ledger_name(job.name)
+    return sum(row.attempts for row in desk.store.load_jobs(name, date, date + INSTANT))
 
 
 def _in_this_process(desk: Desk) -> Run:

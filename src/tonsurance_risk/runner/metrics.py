@@ -25,7 +25,7 @@ from tonsurance_risk.model import BTC, as_utc
 from tonsurance_risk.ports import JobStatus, SourceUsage, Store
 from tonsurance_risk.reporting.files import replace_file, writable_folder
 from tonsurance_risk.runner.gaps import NOT_THERE
-from tonsurance_risk.runner.usage import USAGE, WRITTEN, month_credits, source_of, usage_in
+from tonsurance_risk.runner.usage import ENDS, USAGE, WRITTEN, month_credits, source_of, usage_in
 from tonsurance_risk.sources.steps import STEPS
 from tonsurance_risk.version import __version__
 
@@ -139,9 +139,8 @@ def _of_jobs(rows: Sequence[JobStatus], gauge: Any, counter: Any) -> Iterator[An
     runs = counter("tonsurance_job_runs", "Runs that ended, from the ledger.", labels=["job", "outcome"])
     outcomes: Counter[tuple[str, str]] = Counter()
     for row in rows:
-        # The ledger has the outcome of the last attempt at a date. One that was forced follows one that was done;
-        # others that were followed by another came to nothing.
-        done = (row.status == "done") + row.forced
+        # A run that was killed is in none of the ends that are counted; the report is done before it says so.
+        done = max(row.details.get(ENDS, {}).get("done", 0), int(row.status == "done"))
         outcomes[row.job, "done"] += done
         outcomes[row.job, "failed"] += row.attempts - done - (row.status == "running")
     for job, (ended_at, row) in sorted(last_runs(rows).items()):
@@ -166,7 +165,7 @@ def _of_usage(rows: Sequence[JobStatus], now: pd.Timestamp, gauge: Any, counter:
     for row in rows:
         for table, kinds in row.details.get(WRITTEN, {}).items():
             tables.update({(table, kind): count for kind, count in kinds.items()})
-        if row.ended_at is not None and USAGE in row.details:
+        if USAGE in row.details:
             by_source.setdefault(source_of(row), []).append(row)
     for labels, count in sorted(tables.items()):
         written.add_metric(labels, count)
@@ -177,7 +176,7 @@ def _of_usage(rows: Sequence[JobStatus], now: pd.Timestamp, gauge: Any, counter:
         for status_class, count in sorted(total.requests.items()):
             requests.add_metric([source, status_class], count)
         waited.add_metric([source], total.retry_wait_seconds)
-        last = max(of_source, key=lambda row: row.started_at)
+        last = max((row for row in of_source if usage_in(row).requests), key=lambda row: row.started_at)
         circuit.add_metric([source], float(usage_in(last).circuit_open))
         credits_used.add_metric([source], month_credits(of_source, source, now))
     yield from (requests, waited, circuit, credits_used, written)

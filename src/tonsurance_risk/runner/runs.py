@@ -6,6 +6,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Literal, TypeVar
 
 import attrs
@@ -22,10 +23,10 @@ from tonsurance_risk.errors import (
     StoreUnavailableError,
 )
 from tonsurance_risk.model import iso
-from tonsurance_risk.ports import JobEnd, JobLock, JobStatus, Ledger, PriceSource, SourceUsage, usage_of
+from tonsurance_risk.ports import JobEnd, JobLock, JobStatus, Ledger, PriceSource, usage_of
 from tonsurance_risk.runner.desk import INSTANT, Desk
 from tonsurance_risk.runner.jobs import Job, Outcome, unmet_needs
-from tonsurance_risk.runner.usage import USAGE, usage_in
+from tonsurance_risk.runner.usage import counted
 
 WORTH_REPEATING = (
     SourceUnavailableError,
@@ -37,6 +38,9 @@ WORTH_REPEATING = (
 """What may be over by the next attempt."""
 SHORTEST_WAIT, LONGEST_WAIT = 1.0, 60.0
 """Seconds: before the second attempt between 0 and the first, doubled each time, never more than the other."""
+
+BELIEVED_AHEAD = timedelta(days=1)
+"""A clock that was set back by more makes what was done before it untrue."""
 
 _log = logging.getLogger(__name__)
 Sleep = Callable[[float], None]
@@ -165,25 +169,24 @@ def recorded(
     forced: bool = False,
 ) -> Outcome:
     """Do work under a name of the ledger, which tells how it ended and what was asked of the source."""
-    rows = ledger.load_jobs(name, date, date + INSTANT)
-    before, start = sum(map(usage_in, rows), start=SourceUsage()), usage_of(source)
+    before = next((row.details for row in ledger.load_jobs(name, date, date + INSTANT)), {})
+    start = usage_of(source)
     ledger.begin_job(name, date, host=socket.gethostname(), forced=forced)
     _log.info("%s of %s begins", name, iso(date))
 
-    def used() -> dict[str, Any]:
-        now = usage_of(source)
-        return {USAGE: attrs.asdict(attrs.evolve(before + (now - start), circuit_open=now.circuit_open))}
+    def details(ended: JobEnd, found: Mapping[str, Any]) -> dict[str, Any]:
+        return counted(before, found, usage_of(source) - start, ended)
 
     try:
         outcome = work()
     except Exception as error:
-        _ended(ledger, name, date, "failed", f"{type(error).__name__}: {error}", used())
+        _ended(ledger, name, date, "failed", f"{type(error).__name__}: {error}", details("failed", {}))
         raise
     except BaseException as error:
-        _ended(ledger, name, date, "interrupted", type(error).__name__, used())
+        _ended(ledger, name, date, "interrupted", type(error).__name__, details("interrupted", {}))
         raise
-    details = {**outcome.details, **used()}
-    ledger.end_job(name, date, rows=outcome.rows, message=outcome.message, details=details)
+    found = details("done", outcome.details)
+    ledger.end_job(name, date, rows=outcome.rows, message=outcome.message, details=found)
     _log.info("%s of %s is done: %s", name, iso(date), outcome.message)
     return outcome
 
@@ -204,13 +207,16 @@ def end_dead_run(
 
 
 def done_jobs(desk: Desk, date: pd.Timestamp | None = None) -> Collection[tuple[str, pd.Timestamp]]:
-    """Return the (job, date) that the ledger says are done with this source and step."""
+    """Return the (job, date) that the ledger says are done with this source and step.
+
+    What began more than a day after now was done by a clock that was ahead, and counts no more.
+    """
     interval = (None, None) if date is None else (date, date + INSTANT)
-    ending = desk.ledger_name("")
+    ending, latest = desk.ledger_name(""), desk.clock.now() + BELIEVED_AHEAD
     return {
         (row.job.removesuffix(ending), row.logical_date)
         for row in desk.store.load_jobs(None, *interval)
-        if row.status == "done" and row.job.endswith(ending)
+        if row.status == "done" and row.job.endswith(ending) and row.started_at <= latest
     }
 
 

@@ -62,7 +62,8 @@ def job_health(rows: Iterable[JobStatus], jobs: Sequence[Job[Desk]], now: pd.Tim
         for name in sorted(name for name in by_name if name.startswith(f"{job.name} ")):
             source, _, step = name.removeprefix(f"{job.name} ").rpartition(" ")
             newest = max(by_name[name], key=lambda row: row.logical_date)
-            done = [row for row in by_name[name] if row.status == "done"]
+            # What a clock that was ahead did is no success before its time.
+            done = [row for row in by_name[name] if row.status == "done" and row.logical_date <= now]
             last_date = max((row.logical_date for row in done), default=None)
             found.append(
                 JobHealth(

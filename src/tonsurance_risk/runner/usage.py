@@ -2,22 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
+from typing import Any
 
+import attrs
 import pandas as pd
 
-from tonsurance_risk.ports import CreditedSource, JobStatus, Ledger, PriceSource, SourceUsage, WriteResult
+from tonsurance_risk.ports import CreditedSource, JobEnd, JobStatus, Ledger, PriceSource, SourceUsage, WriteResult
 
 USAGE = "source_usage"
 WRITTEN = "rows_written"
-"""Under these names the details of a run hold a `SourceUsage`, and rows by table and kind."""
+ENDS = "ends"
+"""Under these names the details of a run hold a `SourceUsage`, rows by table and kind, and how often it ended how."""
 
 
 def rows_written(**tables: WriteResult) -> dict[str, dict[str, dict[str, int]]]:
     """Return what the details of a run say of the rows that it wrote, by table and kind."""
     kinds = ("new", "changed", "rejected")
     return {WRITTEN: {table: {kind: getattr(result, kind) for kind in kinds} for table, result in tables.items()}}
+
+
+def counted(
+    before: Mapping[str, Any], details: Mapping[str, Any], used: SourceUsage, ended: JobEnd
+) -> dict[str, Any]:
+    """Return details of a run in which figures of all attempts at its date are summed.
+
+    Parameters
+    ----------
+    before : mapping
+        Details of the attempts before.
+    details : mapping
+        What this one found.
+    used : SourceUsage
+        What it asked for.
+    ended : {"done", "failed", "interrupted", "abandoned"}
+    """
+    tables = {table: Counter(kinds) for table, kinds in before.get(WRITTEN, {}).items()}
+    for table, kinds in details.get(WRITTEN, {}).items():
+        tables.setdefault(table, Counter()).update(kinds)
+    ends = Counter(before.get(ENDS, {}))
+    ends[ended] += 1
+    usage = attrs.evolve(SourceUsage(**before.get(USAGE, {})) + used, circuit_open=used.circuit_open)
+    return {
+        **details,
+        WRITTEN: {table: dict(kinds) for table, kinds in tables.items()},
+        ENDS: dict(ends),
+        USAGE: attrs.asdict(usage),
+    }
 
 
 def usage_in(row: JobStatus) -> SourceUsage:

@@ -33,7 +33,8 @@ def begun_row(key: Row, before: StoredRow | None, time: pd.Timestamp, host: str 
     """Return the row of a job that begins."""
     attempts = 1 if before is None else before["attempts"] + 1
     ran = {"attempts": attempts, "started_at": time, "host": encodable(host, "host"), "forced": bool(forced)}
-    return key | ran | {"status": "running", "ended_at": None, "rows": None, "message": "", "details": "{}"}
+    kept = {"details": "{}" if before is None else before["details"]}
+    return key | ran | kept | {"status": "running", "ended_at": None, "rows": None, "message": ""}
 
 
 def ended_row(
@@ -54,7 +55,8 @@ def ended_row(
     started = {name: before[name] for name in ("attempts", "started_at", "host", "forced")}
     # A clock that was set back must not let a job end before it began.
     ended = {"ended_at": max(time, before["started_at"]), "message": encodable(message, "message")[:LONGEST_TEXT]}
-    counted = {"rows": None if rows is None else whole(rows, "rows", 0), "details": json.dumps(details or {})}
+    kept = before["details"] if details is None else json.dumps(dict(details))
+    counted = {"rows": None if rows is None else whole(rows, "rows", 0), "details": kept}
     return key | started | ended | counted | {"status": status}
 
 
