@@ -107,7 +107,7 @@ def test_backfill_with_a_bad_asset(tmp_path):
         done = command(tmp_path, server, "backfill", "--start-date", day(9), "--assets", "DAI,GHO", expect=1)
     frame, _ = prices(tmp_path / "tonsurance_risk.db")
 
-    assert "GHO failed: UnknownAssetError" in done.stdout
+    assert "GHO is not carried: UnknownAssetError" in done.stdout
     assert ["DAI"] == list(frame.columns)
 
 

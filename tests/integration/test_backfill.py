@@ -196,7 +196,8 @@ def test_one_bad_asset_stops_no_other():
             unknown=frozenset({IDS["mkUSD"]}),
             failing=frozenset({IDS["GHO"]}),
         )
-    assert ("mkUSD",) == result.not_carried
+    assert ["mkUSD"] == list(result.not_carried)
+    assert "UnknownAssetError" in result.not_carried["mkUSD"]
     assert ["GHO"] == list(result.failed)
     assert "HTTP 500" in result.failed["GHO"]
     assert 13 == len(result.fetched)

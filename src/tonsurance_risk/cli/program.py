@@ -63,6 +63,7 @@ from tonsurance_risk.runner.detection import (
     prices_from_source,
     prices_from_store,
 )
+from tonsurance_risk.settings import SourceSettings
 from tonsurance_risk.sources import SampleSource, open_source
 from tonsurance_risk.sources.registry import stored_name
 from tonsurance_risk.storage import open_store
@@ -201,22 +202,29 @@ def backfill(
     assets: Annotated[
         str | None, typer.Option(help="Symbols with commas between; the 14 stablecoins and BTC when not given.")
     ] = None,
-    db: Annotated[
-        str, typer.Option(help="URL of the store: sqlite:///FILE or postgresql+psycopg://....")
-    ] = "sqlite:///tonsurance_risk.db",
-    source: Annotated[str, typer.Option(help=f"{_SOURCES} The tier by the key that is set.")] = "coingecko",
-    interval: Annotated[Interval, typer.Option(help="Step of the price samples.")] = Interval.HOUR,
+    config: runs.Config = None,
+    db: runs.Db = None,
+    source: Annotated[
+        str | None,
+        typer.Option(help=f"Of the settings; coingecko where these name none, the tier by its key. {_SOURCES}"),
+    ] = None,
+    interval: Annotated[Interval | None, typer.Option(help="Step of the price samples.  [default: 1h]")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, ask for nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan or the result as JSON.")] = False,
+    log_json: runs.LogJson = False,
 ) -> int:
     """Fetch the prices of years that the store lacks; go on where an earlier run ended."""
-    prices = open_source(source)
+    step = None if interval is None else interval.value
+    settings = runs.settings_of(config, log_json=log_json, db=db, source=source, interval=step)
+    # The simulated market of the default has nothing that a store could lack for long.
+    spec = settings.source.spec if settings.source != SourceSettings() or source is not None else "coingecko"
+    prices = open_source(spec, **settings.source.options)
     start = _instant(start_date, "--start-date")
     wanted = None if assets is None else _symbols(assets)
     now = SystemClock().now()
-    with open_store(db) as store:
+    with open_store(settings.store.url) as store:
         if dry_run:
-            plan = plan_backfill(store, prices, wanted, start=start, end=backfill_end(now), step=interval.value)
+            plan = plan_backfill(store, prices, wanted, start=start, end=backfill_end(now), step=settings.interval)
             typer.echo(json_text(plan.to_dict()) if as_json else describe_plan(plan), nl=not as_json)
             return ATTENTION if plan.out_of_history else DONE
         with _progress(TimeRemainingColumn()) as bar:
@@ -227,7 +235,7 @@ def backfill(
                 wanted,
                 start=start,
                 end=backfill_end(now),
-                step=interval.value,
+                step=settings.interval,
                 progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
             )
     if as_json:

@@ -19,7 +19,7 @@ import pandas as pd
 import typer
 
 from tonsurance_risk.cli.db import opened
-from tonsurance_risk.errors import LockHeldError, RiskError, SettingsError
+from tonsurance_risk.errors import ClockSuspectError, LockHeldError, RiskError, SettingsError
 from tonsurance_risk.inputs import read_vault, sample_vault
 from tonsurance_risk.logs import configure_logging
 from tonsurance_risk.ports import AlertSink, Store, SystemClock
@@ -30,7 +30,7 @@ from tonsurance_risk.runner.catch_up import CHAINS, JOBS, CatchUp, catch_up, cha
 from tonsurance_risk.runner.delivery import deliver_alerts
 from tonsurance_risk.runner.desk import Desk, Progress
 from tonsurance_risk.runner.jobs import Job, next_due
-from tonsurance_risk.runner.runs import JobRun, end_dead_run, run_jobs
+from tonsurance_risk.runner.runs import JobRun, done_jobs, end_dead_run, run_jobs
 from tonsurance_risk.runner.status import JobHealth, job_health
 from tonsurance_risk.runner.supervision import supervised
 from tonsurance_risk.settings import Settings
@@ -199,11 +199,16 @@ def schedule(
 
     def tick() -> CatchUp:
         with desk_of(settings) as (desk, sinks):
-            found = catch_up(
-                desk, since=first, call_budget=settings.schedule.call_budget, run=_child(desk, flags, stop, run_id)
-            )
-            after_run(settings, desk.store, sinks, stop=stop)
-        return found
+            try:
+                return catch_up(
+                    desk,
+                    since=first,
+                    clock_is_right=since is not None,
+                    call_budget=settings.schedule.call_budget,
+                    run=_child(desk, flags, stop, run_id),
+                )
+            finally:
+                after_run(settings, desk.store, sinks, stop=stop)
 
     if once:
         with _stopped_by_signals(stop):
@@ -241,17 +246,17 @@ def status(
     too_old = report is None or report.age is None or report.age > longest
     shown = rows[len(rows) - min(history, len(rows)) :]
     if as_json:
-        due = {name: time.isoformat() for name, time in next_due(JOBS, now).items()}
         document = {
             "too_old": too_old,
             "max_success_age_hours": settings.schedule.max_success_age_hours,
             "jobs": [one.to_dict() for one in healths],
-            "next_due": due,
+            "next_due": {name: time.isoformat() for name, time in next_due(JOBS, now).items()},
             "history": [_row(row) for row in shown],
         }
         typer.echo(json_text(document), nl=False)
     else:
-        print_table(pd.DataFrame([_health_row(one) for one in healths]), "Jobs")
+        due = next_due(JOBS, now)
+        print_table(pd.DataFrame([_health_row(one, due[one.job]) for one in healths]), "Jobs")
         if shown:
             print_table(pd.DataFrame([_row(row) for row in shown]).drop(columns="details"), "Last runs")
         if too_old:
@@ -279,7 +284,8 @@ def _child(desk: Desk, flags: list[str], stop: threading.Event, run_id: str) -> 
             raise RiskError(ended.stopped_for)
         if ended.code == LOCKED:
             raise LockHeldError("another run is at work on it")
-        if ended.code not in (DONE, ATTENTION):
+        # A process that could not even begin may end with 1 too: only the ledger knows.
+        if ended.code not in (DONE, ATTENTION) or (job.name, date) not in done_jobs(desk, date):
             raise RiskError(f"exit code {ended.code}")
         return ended.code == ATTENTION
 
@@ -300,16 +306,27 @@ def _serve_schedule(tick: Any, stop: threading.Event) -> None:
         job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
     )
     logging.getLogger("apscheduler").setLevel(logging.WARNING)
+    wrong: list[RiskError] = []
+
+    def watched() -> None:
+        try:
+            tick()
+        except (SettingsError, ClockSuspectError) as error:
+            wrong.append(error)  # another tick would say the same
+            scheduler.shutdown(wait=False)
+
     # One at a time: a date that is due while another runs is found when that is done.
-    scheduler.add_job(tick, "date", run_date=datetime.now(UTC), id="start")
+    scheduler.add_job(watched, "date", run_date=datetime.now(UTC), id="start")
     # What failed, or was left to another run, is looked for every hour.
-    scheduler.add_job(tick, CronTrigger(minute=40, timezone=UTC), id="again")
+    scheduler.add_job(watched, CronTrigger(minute=40, timezone=UTC), id="again")
     for job in JOBS:
         days = "*" if job.weekday is None else str(job.weekday)
         trigger = CronTrigger(day_of_week=days, hour=job.at.hour, minute=job.at.minute, timezone=UTC)
-        scheduler.add_job(tick, trigger, id=job.name)
+        scheduler.add_job(watched, trigger, id=job.name)
     with _stopped_by_signals(stop, lambda: scheduler.shutdown(wait=False)):
         scheduler.start()
+    if wrong:
+        raise wrong[0]
 
 
 @contextmanager
@@ -372,10 +389,11 @@ def _show_runs(runs: list[JobRun], *, as_json: bool) -> int:
     return ATTENTION if any(one.outcome.needs_attention for one in runs) else DONE
 
 
-def _health_row(health: JobHealth) -> dict[str, Any]:
+def _health_row(health: JobHealth, due: pd.Timestamp) -> dict[str, Any]:
     document = health.to_dict()
     hours, message = document.pop("age_hours"), document.pop("message")
-    return document | {"age": "never" if hours is None else f"{hours:.1f} h", "message": message}
+    age = "never" if hours is None else f"{hours:.1f} h"
+    return document | {"age": age, "next due": f"{due:%Y-%m-%d %H:%M}", "message": message}
 
 
 def _row(row: Any) -> Mapping[str, Any]:

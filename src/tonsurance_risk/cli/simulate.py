@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
+from tonsurance_risk.assets import get_asset
 from tonsurance_risk.cli.db import DONE, opened
 from tonsurance_risk.core.scenarios import builtin_scenarios
 from tonsurance_risk.core.simulation import MOST_SIMULATIONS, simulate_losses
@@ -63,12 +64,18 @@ def simulate(
 ) -> int:
     """Simulate the losses of a vault over a year."""
     book = sample_vault() if vault is None else read_vault(vault)
+    matrix = None if correlation is None else _matrix(correlation)
+    sigma = None if volatility is None else _volatility(volatility)
+    own = {asset.symbol for asset in book.assets}
+    for symbol in (*(matrix.columns if matrix is not None else ()), *(sigma or ())):
+        if symbol not in own:
+            get_asset(symbol)  # one that nobody knows would be without shocks
     try:
         sample = simulate_losses(
             book,
             _scenarios(db),
-            correlation=None if correlation is None else _matrix(correlation),
-            volatility=None if volatility is None else _volatility(volatility),
+            correlation=matrix,
+            volatility=sigma,
             n=n,
             precision=precision,
             seed=seed,

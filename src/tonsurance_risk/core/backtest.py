@@ -298,12 +298,16 @@ def _independence_ratio(transitions: IntArray) -> tuple[FloatArray, BoolArray]:
 
 
 def _traffic_light(x: int, n: int, p: float, level: float) -> TrafficLight:
-    # The quantile is the smallest number whose cumulative probability is at least that of the zone.
-    yellow, red = (int(stats.binom.ppf(share, n, p)) for share in (YELLOW_FROM, RED_FROM))
+    yellow, red = (_zone_from(share, n, p) for share in (YELLOW_FROM, RED_FROM))
     zone: Zone = "green" if x < yellow else "yellow" if x < red else "red"
     published = n == 250 and level == 0.99
     factor = (PLUS_FACTORS[x] if x < len(PLUS_FACTORS) else 1.0) if published else None
     return TrafficLight(zone, float(stats.binom.cdf(x, n, p)), yellow, red, factor)
+
+
+def _zone_from(share: float, n: int, p: float) -> int:
+    """Return the smallest number whose cumulative probability is at least that; no exception is always green."""
+    return max(int(stats.binom.ppf(share, n, p)), 1)
 
 
 def _power(n: int, p: float, seed: int, n_simulations: int) -> pd.DataFrame:
@@ -312,7 +316,7 @@ def _power(n: int, p: float, seed: int, n_simulations: int) -> pd.DataFrame:
     null, alternative = stats.binom.pmf(counts, n, p), stats.binom.pmf(counts, n, rate)
     kupiec = stats.chi2.sf(_coverage_ratio(counts, n, p), 1) <= SIZE
     exact = _two_sided(null) <= SIZE
-    light = counts >= stats.binom.ppf(YELLOW_FROM, n, p)
+    light = counts >= _zone_from(YELLOW_FROM, n, p)
     cases = ((p, 0.0), (p, AUTOCORRELATION), (rate, AUTOCORRELATION))
     simulated = [_rejections(n, p, *case, seed, n_simulations) for case in cases]
     more, clusters = f"exceptions at a rate of {rate:.4g}", f"autocorrelation {AUTOCORRELATION:g}"

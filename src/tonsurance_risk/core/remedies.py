@@ -13,7 +13,7 @@ from tonsurance_risk.assets import canonical
 from tonsurance_risk.core.payoff import payout_functions
 from tonsurance_risk.core.portfolio import coverage_by_asset, spread
 from tonsurance_risk.core.scenarios import scenario_levels
-from tonsurance_risk.model import Scenario, Vault
+from tonsurance_risk.model import Scenario, Vault, finite
 
 ROUNDING = 1e-13
 """By so much of what it is taken of an amount is made larger, so that rounding does not leave it short."""
@@ -81,8 +81,8 @@ def apply_remedy(vault: Vault, remedy: Remedy) -> Vault:
     Raises
     ------
     ValueError
-        If it changes the coverage of an asset that has none, or a limit where there is none; or cuts more capital
-        or BTC than there is.
+        If it changes the coverage of an asset that has none, or a limit where there is none; or cuts more than
+        there is.
 
     Examples
     --------
@@ -92,12 +92,17 @@ def apply_remedy(vault: Vault, remedy: Remedy) -> Vault:
     >>> smaller.capital, smaller.coverage
     (1050000.0, 75000.0)
     """
+    if not isinstance(remedy, Remedy):
+        raise ValueError(f"remedy must be a Remedy, found {type(remedy).__name__}")
     covered = coverage_by_asset(vault)
     unknown = sorted(set(remedy.coverage_usd) - set(covered))
     if unknown:
         raise ValueError(
             f"coverage_usd must be of covered assets, {', '.join(covered)}; found {', '.join(unknown)}"
         )
+    for asset, change in remedy.coverage_usd.items():
+        if not finite(change, f"coverage_usd of {asset}") >= -covered[asset] * (1.0 + 1e-9):
+            raise ValueError(f"coverage_usd of {asset} must be at least {-covered[asset]:g}, found {change!r}")
     if remedy.aggregate_limit_usd and vault.aggregate_limit is None:
         raise ValueError(
             f"aggregate_limit_usd of a vault without a limit must be 0, found {remedy.aggregate_limit_usd}"

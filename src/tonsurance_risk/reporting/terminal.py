@@ -13,6 +13,8 @@ from rich.table import Table
 
 from tonsurance_risk.reporting.causes import causes
 
+UNKNOWN_WIDTH, WIDE = 80, 240
+"""Letters in a line of a file or a journal: what rich takes where nothing says, and what is taken instead."""
 SEVERITY_STYLES = {"critical": "bold red", "high": "red", "medium": "yellow", "low": "cyan"}
 
 
@@ -118,4 +120,7 @@ def print_table(table: pd.DataFrame, title: str) -> None:
         shown.add_column(name, overflow="fold", no_wrap=whole, justify=justify, min_width=word)
     for row in table.itertuples(index=False, name=None):
         shown.add_row(*("" if value is None else escape(str(value)) for value in row))
-    Console().print(shown)
+    console = Console()
+    if not console.is_terminal and console.width == UNKNOWN_WIDTH:
+        console.width = WIDE
+    console.print(shown)

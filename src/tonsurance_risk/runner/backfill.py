@@ -102,8 +102,8 @@ class BackfillResult:
         Samples that the source gave.
     written : WriteResult
         What the store made of them.
-    not_carried : tuple of str
-        Assets that the source does not have, and of which the store has no prices of it.
+    not_carried : dict of str by asset
+        Assets that the source does not have, and of which the store has no prices of it, with the error.
     failed : dict of str by asset
         Others that did not come, with the error; what came before it is stored.
     out_of_history : dict of window by asset
@@ -117,7 +117,7 @@ class BackfillResult:
     plan: BackfillPlan
     fetched: dict[str, int]
     written: WriteResult
-    not_carried: tuple[str, ...]
+    not_carried: dict[str, str]
     failed: dict[str, str]
     out_of_history: dict[str, Window]
     calls: int | None
@@ -143,7 +143,7 @@ class BackfillResult:
             "plan": self.plan.to_dict(),
             "fetched": self.fetched,
             "written": attrs.asdict(self.written),
-            "not_carried": list(self.not_carried),
+            "not_carried": self.not_carried,
             "failed": self.failed,
             "out_of_history": {asset: _texts(window) for asset, window in self.out_of_history.items()},
             "calls": self.calls,
@@ -311,22 +311,19 @@ def fill_gaps(
     if errors and not fetched:
         first, *_ = errors.values()
         raise first if isinstance(first, RiskError) else RiskError(f"no asset could be fetched: {first!r}")
-    not_carried = tuple(
-        asset
+    said = {asset: f"{type(error).__name__}: {error}" for asset, error in errors.items()}
+    not_carried = {
+        asset: said[asset]
         for asset, error in errors.items()
         if isinstance(error, UnknownAssetError)
         and not len(held_times(store, source.name, asset, plan.start, plan.end, step))
-    )
+    }
     return BackfillResult(
         plan=plan,
         fetched=fetched,
         written=written,
         not_carried=not_carried,
-        failed={
-            asset: f"{type(error).__name__}: {error}"
-            for asset, error in errors.items()
-            if asset not in not_carried
-        },
+        failed={asset: message for asset, message in said.items() if asset not in not_carried},
         out_of_history=beyond,
         calls=None if metered is None else metered.calls - calls,
         note=note,
@@ -426,8 +423,7 @@ def describe_backfill(result: BackfillResult) -> list[str]:
     """Return lines on what a backfill did."""
     calls = "" if result.calls is None else f" in {result.calls:,} calls"
     lines = [f"{len(result.fetched)} assets fetched, {sum(result.fetched.values()):,} samples{calls}"]
-    if result.not_carried:
-        lines.append(f"not carried by the source: {', '.join(result.not_carried)}")
+    lines += [f"{asset} is not carried: {message}" for asset, message in result.not_carried.items()]
     if result.note:
         lines.append(result.note)
     lines += [f"{asset} failed: {message}" for asset, message in result.failed.items()]

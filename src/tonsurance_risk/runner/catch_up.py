@@ -85,8 +85,8 @@ def catch_up(
     ClockSuspectError
         If the clock is more than 90 days later than the last run, and nobody says that it is right.
     SettingsError
-        If `since` has not come; or is not given, and the ledger has nothing of more than 90 days in a row: one run of
-        an old date by hand does not mean that all dates since then are wanted.
+        If `since` has not come; or is not given, and the ledger has nothing of more than 90 days in a row: one run
+        of an old date by hand does not mean that all dates since then are wanted.
 
     Notes
     -----
@@ -115,8 +115,8 @@ def _first_date(ledger: Sequence[JobStatus], now: pd.Timestamp) -> pd.Timestamp:
     for before, after in pairwise(dates):
         if after - before > LONGEST_SILENCE:
             raise SettingsError(
-                f"the ledger has nothing of the days from {before.date()} to {after.date()}; say since when dates are "
-                f"wanted: --since DATE, or since = DATE under [schedule] in the settings",
+                f"the ledger has nothing of the days from {before.date()} to {after.date()}; say since when dates "
+                f"are wanted: --since DATE, or since = DATE under [schedule] in the settings",
                 observed=before,
             )
     return dates[0]

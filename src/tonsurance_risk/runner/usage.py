@@ -15,7 +15,7 @@ from tonsurance_risk.ports import CreditedSource, JobEnd, JobStatus, Ledger, Pri
 USAGE = "source_usage"
 WRITTEN = "rows_written"
 ENDS = "ends"
-"""Under these names the details of a run hold a `SourceUsage`, rows by table and kind, and how often it ended how."""
+"""Under these names the details of a run hold a `SourceUsage`, rows by table and kind, and its ends by kind."""
 
 
 def rows_written(**tables: WriteResult) -> dict[str, dict[str, dict[str, int]]]:

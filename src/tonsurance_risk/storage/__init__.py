@@ -79,12 +79,22 @@ def open_store(
 
 def open_database(url: str, *, migrate: bool = False) -> Database:
     """Open the database of a store; see `open_store`."""
+    check_url(url)
+    if url == "memory://":
+        raise SettingsError(f"memory:// is no database; {_ACCEPTED}")
+    if url.startswith(_POSTGRES):
+        return Postgres(url, migrate=migrate)
+    return SqliteFile(Path(url.removeprefix(_SQLITE)), migrate=migrate)
+
+
+def check_url(url: str) -> None:
+    """Raise `SettingsError` for a URL that no store can have; nothing is opened."""
     if not isinstance(url, str):
         raise SettingsError(f"a store must be named by a URL, found {type(url).__name__}; {_ACCEPTED}")
     if url in ("sqlite://", _SQLITE, f"{_SQLITE}:memory:"):
         raise SettingsError(f"a store in memory is memory://, found {url}; {_ACCEPTED}")
-    if url.startswith(_POSTGRES):
-        return Postgres(url, migrate=migrate)
+    if url == "memory://" or url.startswith(_POSTGRES):
+        return
     if not url.startswith(_SQLITE):
         # Only the scheme: the rest may hold a password.
         scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]*(?=://)", url)
@@ -94,4 +104,3 @@ def open_database(url: str, *, migrate: bool = False) -> Database:
     file = url.removeprefix(_SQLITE)
     if "?" in file or "\0" in file:
         raise SettingsError(f"the file of an SQLite URL takes no options and no NUL; {_ACCEPTED}")
-    return SqliteFile(Path(file), migrate=migrate)
