@@ -162,6 +162,20 @@ def test_since_of_the_settings(desk):
     assert (code, "schedule.since: must be a date such as 2026-01-31" in errors) == (3, True)
 
 
+def test_a_daemon_with_wrong_settings_ends(desk):
+    """At its first start, with their exit code; a daemon that does nothing would look alive."""
+    settings = desk / "tonsurance_risk.toml"
+    settings.write_text(settings.read_text() + '[[alerts.sinks]]\nkind = "pagerduty"\n')
+    daemon = started(desk, "schedule")
+    try:
+        _, errors = daemon.communicate(timeout=60)
+    finally:
+        daemon.kill()
+
+    assert daemon.returncode == 3
+    assert "needs a secret" in errors
+
+
 def test_one_job_at_a_time(desk):
     """A report waits for what it needs; a second start is a no-op; force is written down; nonsense is refused."""
     date = f"--date={(TODAY - timedelta(days=1)).date()}"

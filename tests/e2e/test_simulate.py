@@ -120,7 +120,8 @@ def test_the_scenarios_of_a_database(folder, capsys):
         (["--vault=gone.json"], "gone.json"),
         (["--correlation=gone.csv"], "gone.csv cannot be read"),
         (["--correlation=text.csv"], "every cell beside the symbols must be a number"),
-        (["--correlation=volatility.csv"], "correlation"),
+        (["--correlation=volatility.csv"], "'volatility'"),
+        (["--volatility=typo.csv"], "'USDCC'"),
         (["--volatility=correlation.csv"], "must have the columns asset,volatility"),
         (["--volatility=twice.csv"], "an asset comes more than once"),
         (["--volatility=empty.csv"], "is no table"),
@@ -136,5 +137,6 @@ def test_wrong_files_and_options(folder, capsys, arguments, said):
     (folder / "twice.csv").write_text("asset,volatility\nUSDC,0.1\nUSDC,0.2\n")
     (folder / "negative.csv").write_text("asset,volatility\nUSDC,-0.1\n")
     (folder / "empty.csv").write_text("")
+    (folder / "typo.csv").write_text("asset,volatility\nUSDCC,0.1\n")
 
     assert said in printed(capsys, "simulate", *arguments, expect=3)

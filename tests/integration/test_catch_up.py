@@ -20,12 +20,20 @@ import pytest
 
 import tonsurance_risk as tr
 from databases import execute
-from tonsurance_risk.errors import AlertRefusedError, AlertUndeliveredError, ClockSuspectError, SettingsError
+from tonsurance_risk.errors import (
+    AlertRefusedError,
+    AlertUndeliveredError,
+    ClockSuspectError,
+    RiskError,
+    SettingsError,
+)
 from tonsurance_risk.ports import AlertMessage
+from tonsurance_risk.runner import catch_up as catch_up_module
 from tonsurance_risk.runner.catch_up import JOBS, catch_up
 from tonsurance_risk.runner.delivery import deliver_alerts
 from tonsurance_risk.runner.desk import Desk
 from tonsurance_risk.runner.runs import end_dead_run, run_jobs
+from tonsurance_risk.runner.status import job_health
 from tonsurance_risk.storage import SqlStore, open_database
 
 FIRST = pd.Timestamp("2024-01-15", tz="UTC")
@@ -355,7 +363,9 @@ def test_one_old_run_does_not_make_every_date_due(tmp_path, folder):
     with SqlStore(open_database(url), clock) as store:
         desk = desk_of(store, folder, clock)
         run_jobs(desk, JOBS[:3], FIRST, chain="daily")
-        with pytest.raises(SettingsError, match="from 2024-01-16 on are not done; say since when"):
+        with pytest.raises(
+            SettingsError, match="nothing of the days from 2024-01-15 to 2025-01-14; say since when"
+        ):
             catch_up(desk)
         found = catch_up(desk, since=now - DAY)
         again = catch_up(desk, since=now - DAY)
@@ -364,6 +374,95 @@ def test_one_old_run_does_not_make_every_date_due(tmp_path, folder):
         pd.Timestamp(day, tz="UTC") for day in ("2025-01-13", "2025-01-14")
     }
     assert (again.done, again.failed, again.left) == ((), {}, ())
+
+
+def test_a_date_that_keeps_failing_holds_up_no_other(tmp_path, folder, monkeypatch):
+    """Later dates of its chain wait for two more starts, then they go on without it, for years if need be."""
+    url, receiver = f"sqlite:///{tmp_path / 'risk.db'}", Receiver()
+    bad = FIRST + DAY
+    run = catch_up_module._in_this_process
+
+    def failing(desk):
+        def one(job, date):
+            if (job.name, date) == ("risk_report", bad):
+                desk.store.begin_job(desk.ledger_name(job.name), date)
+                desk.store.end_job(desk.ledger_name(job.name), date, status="failed")
+                raise RiskError("a price that nobody understands")
+            return run(desk)(job, date)
+
+        return one
+
+    monkeypatch.setattr(catch_up_module, "_in_this_process", failing)
+    now = FIRST + 3 * DAY + timedelta(hours=5)
+    done = [
+        [(date - FIRST).days for name, date in tick(url, folder, now, receiver).done if name == "risk_report"]
+        for _ in range(3)
+    ]
+    assert done == [[0], [], [2, 3]]
+    with SqlStore(open_database(url), SetTo(now)) as store:
+        for back in range(4, 104):  # as if every day since were done
+            for job in JOBS[:3]:
+                name = desk_of(store, folder, SetTo(now)).ledger_name(job.name)
+                store.begin_job(name, FIRST + back * DAY)
+                store.end_job(name, FIRST + back * DAY)
+        later = SetTo(FIRST + 104 * DAY + timedelta(hours=5))
+        store.begin_job("another", later.time)
+        found = catch_up(desk_of(store, folder, later), clock_is_right=True, jobs=JOBS[:3])
+    assert [(date - FIRST).days for name, date in found.done if name == "risk_report"] == [104]
+
+
+@pytest.mark.fault("F098")
+def test_what_a_clock_ahead_did_is_done_again(tmp_path, folder):
+    """59 days too far for a moment: dates to come are not done, and their reports silence nobody."""
+    url, receiver = f"sqlite:///{tmp_path / 'risk.db'}", Receiver()
+    tick(url, folder, FIRST + timedelta(hours=5), receiver)
+    ahead = tick(url, folder, FIRST + 3 * DAY + timedelta(hours=5), receiver)
+    again = tick(url, folder, FIRST + DAY + timedelta(hours=5), receiver)
+    with SqlStore(open_database(url)) as store:
+        rows = {row.logical_date: row for row in store.load_jobs() if row.job.startswith("risk_report ")}
+        health = job_health(store.load_jobs(), JOBS[2:3], FIRST + DAY + timedelta(hours=5))
+    after = tick(url, folder, FIRST + 3 * DAY + timedelta(hours=5), receiver)
+
+    assert len(ahead.done) == 9
+    assert not again.done
+    assert {(date - FIRST).days: row.status for date, row in rows.items()} == {
+        0: "done",
+        1: "done",
+        2: "abandoned",
+        3: "abandoned",
+    }
+    assert "a clock that was ahead" in rows[FIRST + 2 * DAY].message
+    assert [one.last_date for one in health] == [FIRST + DAY]
+    assert [(date - FIRST).days for name, date in after.done if name == "risk_report"] == [2, 3]
+
+
+def test_since_must_have_come(tmp_path, folder):
+    """One of next week would switch the scheduler off."""
+    clock = SetTo(FIRST)
+    with (
+        SqlStore(open_database(f"sqlite:///{tmp_path / 'risk.db'}"), clock) as store,
+        pytest.raises(SettingsError, match="has not come"),
+    ):
+        catch_up(desk_of(store, folder, clock), since=FIRST + 7 * DAY)
+
+
+@pytest.mark.fault("F029")
+def test_attempts_at_a_date_are_counted_together(tmp_path, folder):
+    """Rows, ends and what was asked for are summed, also over an attempt that was killed."""
+    clock = SetTo(FIRST + timedelta(hours=5))
+    with SqlStore(open_database(f"sqlite:///{tmp_path / 'risk.db'}"), clock) as store:
+        desk = desk_of(store, folder, clock)
+        name = desk.ledger_name(JOBS[0].name)
+        run_jobs(desk, JOBS[:1], FIRST, chain="daily")
+        [first] = store.load_jobs(name)
+        store.begin_job(name, FIRST)
+        store.end_job(name, FIRST, status="abandoned")
+        run_jobs(desk, JOBS[:1], FIRST, chain="daily", forced=True)
+        [row] = store.load_jobs(name)
+
+    new = first.details["rows_written"]["price_history"]["new"]
+    assert 0 < new == row.details["rows_written"]["price_history"]["new"]
+    assert (first.details["ends"], row.details["ends"], row.attempts) == ({"done": 1}, {"done": 2}, 3)
 
 
 def test_what_somebody_should_look_at(tmp_path, folder):

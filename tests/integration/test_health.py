@@ -63,7 +63,8 @@ def fill(store: Store, clock: HandClock) -> None:
         clock.time = date
         store.begin_job(job, date, forced=status == "interrupted")
         clock.time = date + timedelta(seconds=seconds)
-        store.end_job(job, date, status=status)
+        ends = store.load_jobs(job, date)[0].details.get("ends", {})
+        store.end_job(job, date, status=status, details={"ends": {**ends, status: 1}})
     clock.time = NOON
     store.begin_job("weekly", NOON)
 

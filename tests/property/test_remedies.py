@@ -309,3 +309,20 @@ def test_remedies_that_do_not_fit_the_book(remedy, message):
     """Are refused by name."""
     with pytest.raises(ValueError, match=message):
         tr.apply_remedy(BOOK, remedy)
+
+
+@pytest.mark.parametrize(
+    ("remedy", "said"),
+    [
+        (None, "must be a Remedy, found NoneType"),
+        (tr.Remedy(coverage_usd={"USDC": float("nan")}), "coverage_usd of USDC"),
+        (tr.Remedy(coverage_usd={"USDC": -2e5}), "at least -100000"),
+        (tr.Remedy(coverage_usd={"DAI": -1.0}), "found DAI"),
+    ],
+)
+def test_a_remedy_that_cannot_be_applied(remedy, said):
+    """Says what is wrong, and of which asset."""
+    vault = tr.Vault(1e6, [tr.Policy("P1", "USDC", 1e5, 0.95, 0.5)])
+
+    with pytest.raises(ValueError, match=said):
+        tr.apply_remedy(vault, remedy)

@@ -96,6 +96,7 @@ def catch_up(
     now = as_utc(desk.clock.now(), "the clock")
     ledger = _rows(desk)
     _mark_abandoned(desk, ledger)
+    _undo_dates_to_come(desk, ledger, now)
     if not clock_is_right:
         check_clock(desk)
     newest = max((row.started_at for row in ledger), default=None)
@@ -200,6 +201,16 @@ def _mark_abandoned(desk: Desk, ledger: Sequence[JobStatus]) -> None:
             desk, job, row.logical_date, chain=chain_of(job), status="abandoned", message="its process is gone"
         ):
             _log.warning("%s of %s was abandoned", row.job, iso(row.logical_date))
+
+
+def _undo_dates_to_come(desk: Desk, ledger: Sequence[JobStatus], now: pd.Timestamp) -> None:
+    """Write down that dates to come are not done: a clock that was ahead did them without their prices."""
+    for row in ledger:
+        if row.status == "done" and row.logical_date > now:
+            desk.store.end_job(
+                row.job, row.logical_date, status="abandoned", message="done by a clock that was ahead"
+            )
+            _log.warning("%s of %s was done by a clock that was ahead", row.job, iso(row.logical_date))
 
 
 def _within_budget(

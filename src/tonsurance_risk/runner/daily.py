@@ -26,7 +26,7 @@ from tonsurance_risk.runner.desk import INSTANT, RETENTION, Desk, Place, Progres
 from tonsurance_risk.runner.earlier import earlier_run
 from tonsurance_risk.runner.jobs import Job, Outcome
 from tonsurance_risk.runner.prices import other_prices
-from tonsurance_risk.runner.runs import BELIEVED_AHEAD, details_of, run_job, under_lock
+from tonsurance_risk.runner.runs import details_of, run_job, under_lock
 from tonsurance_risk.runner.updates import update_correlations, update_depegs
 from tonsurance_risk.runner.usage import rows_written
 from tonsurance_risk.version import __version__
@@ -249,14 +249,10 @@ def _run_daily(desk: Desk, date: pd.Timestamp, lock: JobLock) -> RunResult:
 
 def done_report(desk: Desk, date: pd.Timestamp) -> dict[str, Any] | None:
     """Return the report of a date that was made with the same vault, scenarios and settings, of all assets."""
-    settings, latest = _settings_of(desk, stored_scenarios(desk.store)), desk.clock.now() + BELIEVED_AHEAD
+    settings = _settings_of(desk, stored_scenarios(desk.store))
     for document in desk.store.load_reports(date, date + INSTANT, **desk.place):
-        # A date on which an asset failed is not done, for it may be there now; nor is one that a clock ahead did.
-        if (
-            document["inputs"]["settings_sha256"] == settings
-            and not document["data_quality"]["failed_to_fetch"]
-            and pd.Timestamp(document["generated_at"]) <= latest
-        ):
+        # A date on which an asset failed is not done: the asset may be there now.
+        if document["inputs"]["settings_sha256"] == settings and not document["data_quality"]["failed_to_fetch"]:
             return document
     return None
 
@@ -290,7 +286,9 @@ def _to_say(desk: Desk, date: pd.Timestamp, document: Mapping[str, Any]) -> list
         for one in desk.store.load_alerts()
         if (one.source, one.step, one.as_of) == (*desk.place.values(), date)
     ]
-    if desk.store.load_reports(date + INSTANT, last=1, **desk.place):
+    # One of a date to come is of a clock that was ahead.
+    newest = max(as_utc(desk.clock.now(), "the clock"), date) + INSTANT
+    if desk.store.load_reports(date + INSTANT, newest, last=1, **desk.place):
         # What waits in the outbox still waits.
         return [{name: getattr(one, name) for name in ("key", "action", "severity", "message")} for one in said]
     still_open = {alert["key"] for alert in document["open_alerts"]}

@@ -6,7 +6,6 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import timedelta
 from typing import Any, Literal, TypeVar
 
 import attrs
@@ -38,9 +37,6 @@ WORTH_REPEATING = (
 """What may be over by the next attempt."""
 SHORTEST_WAIT, LONGEST_WAIT = 1.0, 60.0
 """Seconds: before the second attempt between 0 and the first, doubled each time, never more than the other."""
-
-BELIEVED_AHEAD = timedelta(days=1)
-"""A clock that was set back by more makes what was done before it untrue."""
 
 _log = logging.getLogger(__name__)
 Sleep = Callable[[float], None]
@@ -207,16 +203,13 @@ def end_dead_run(
 
 
 def done_jobs(desk: Desk, date: pd.Timestamp | None = None) -> Collection[tuple[str, pd.Timestamp]]:
-    """Return the (job, date) that the ledger says are done with this source and step.
-
-    What began more than a day after now was done by a clock that was ahead, and counts no more.
-    """
+    """Return the (job, date) that the ledger says are done with this source and step."""
     interval = (None, None) if date is None else (date, date + INSTANT)
-    ending, latest = desk.ledger_name(""), desk.clock.now() + BELIEVED_AHEAD
+    ending = desk.ledger_name("")
     return {
         (row.job.removesuffix(ending), row.logical_date)
         for row in desk.store.load_jobs(None, *interval)
-        if row.status == "done" and row.job.endswith(ending) and row.started_at <= latest
+        if row.status == "done" and row.job.endswith(ending)
     }
 
 

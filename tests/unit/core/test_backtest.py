@@ -378,3 +378,13 @@ class TestExpectedShortfall:
 
         with pytest.raises(ValueError, match=message):
             tr.backtest_expected_shortfall(**(given_ | change))
+
+
+@pytest.mark.parametrize(("n", "level"), [(5, 0.99), (50, 0.999), (1, 0.99999)])
+def test_a_record_without_exceptions_is_green(n, level):
+    """However few days: the cumulative probability of none is beyond 95 % there, but nothing was seen."""
+    result = tr.backtest_var(np.zeros(n), np.ones(n), level)
+
+    assert "green" == result.traffic_light.zone
+    assert 1 <= result.traffic_light.yellow_from <= result.traffic_light.red_from
+    assert not result.to_frame().loc["traffic_light", "rejected"]
