@@ -6,6 +6,7 @@ import copy
 import csv
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -105,6 +106,58 @@ def test_list(folder, capsys):
     } == rows[1]
     assert BEFORE in printed(capsys, "list")
     assert "no reports" in printed(capsys, "list", "--source", "another")
+
+
+HOSTILE = "\x1b[2J\x1b]0;title\x07\u202e\x9b1m"
+"""Clears the screen, names the window, turns the line around, and once more in one byte."""
+
+
+def assert_written_out(text):
+    """Assert that hostile text is there, and nothing of it does anything."""
+    assert HOSTILE.encode("unicode_escape").decode() in text
+    assert not {letter for letter in text if not letter.isprintable()} - {"\n"}
+
+
+def test_what_a_terminal_acts_on_is_written_out(folder, tmp_path, capsys):
+    """Of a source, messages, names and values, by every command that prints them."""
+    shutil.copytree(folder / "prices", tmp_path / HOSTILE)
+    place = ["--db", f"sqlite:///{tmp_path / 'risk.db'}", f"--source=csv:{tmp_path / HOSTILE}", "--interval=1d"]
+    assert run(["daily", *place, f"--as-of={LAST}", "--n=500", "--vault=vault.json", "--out=hostile"]) in (0, 1)
+    assert_written_out(capsys.readouterr().out)
+    assert run(["status", *place]) in (0, 1)
+    assert_written_out(capsys.readouterr().out)
+    assert_written_out(printed(capsys, "list", *place[:2]))
+    assert_written_out(printed(capsys, "show", *place[:2]))
+
+    document = json.loads(Path(file_of(folder, LAST)).read_text())
+    file = tmp_path / "hostile.json"
+    for change in (
+        lambda made: made["risk_alerts"][0].update(message=HOSTILE),
+        lambda made: made["risk_alerts"][0].update(key=HOSTILE),
+        lambda made: made["recommendations"][0].update(message=HOSTILE),
+        lambda made: made["stress_test_results"][0].update(scenario=HOSTILE),
+        lambda made: made["depeg_events"][0].update(asset=HOSTILE),
+        lambda made: made["var_analysis"]["var_95"].update(note=HOSTILE),
+        lambda made: made.update(software_version=HOSTILE),
+        lambda made: made["inputs"].update(source=HOSTILE),
+    ):
+        made = copy.deepcopy(document)
+        change(made)
+        file.write_text(json.dumps(made))
+        texts = [
+            printed(capsys, "show", str(file)),
+            printed(capsys, "diff", BEFORE, str(file)),
+            printed(capsys, "diff", str(file), BEFORE),
+        ]
+        assert_written_out("".join(texts))
+
+
+def test_an_error_cannot_do_anything_to_the_terminal(tmp_path, capsys):
+    """What is wrong with a file is written out."""
+    file = tmp_path / "hostile.json"
+    file.write_text(json.dumps({"schema_version": HOSTILE}))
+
+    assert_written_out(printed(capsys, "show", str(file), expect=3))
 
 
 def test_diff(folder, capsys):

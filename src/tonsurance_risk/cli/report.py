@@ -18,6 +18,7 @@ from tonsurance_risk.cli.db import ATTENTION, DONE, opened
 from tonsurance_risk.cli.runs import AsJson, Config, Db, Out, settings_of
 from tonsurance_risk.errors import SettingsError
 from tonsurance_risk.ports import Store
+from tonsurance_risk.redaction import one_line
 from tonsurance_risk.report import SCHEMA_VERSION
 from tonsurance_risk.reporting.changes import print_changes, report_changes
 from tonsurance_risk.reporting.files import json_text, read_report, writable_folder
@@ -242,10 +243,10 @@ def _print_replay(found: ReportReplay) -> None:
         return
     typer.echo(f"differs in {len(found.differences):,} place(s)")
     for cause in found.causes or ("nothing known: other versions of numpy, pandas or scipy, or another machine?",):
-        typer.echo(f"cause: {cause}")
+        typer.echo(one_line(f"cause: {cause}"))
     for difference in found.differences[:_SHOWN]:
         ends = difference.to_dict()
         old, new = (repr(ends[side]) if side in ends else "nothing" for side in ("old", "new"))
-        typer.echo(f"{difference.path}: said {old}, now {new}")
+        typer.echo(one_line(f"{difference.path}: said {old}, now {new}"))
     if len(found.differences) > _SHOWN:
         typer.echo(f"and {len(found.differences) - _SHOWN:,} more, all with --json")

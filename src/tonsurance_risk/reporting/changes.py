@@ -7,11 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from tonsurance_risk.core.documents import differences
-from tonsurance_risk.reporting.terminal import SEVERITY_STYLES
+from tonsurance_risk.reporting.terminal import SEVERITY_STYLES, plain
 
 _Document = Mapping[str, Any]
 
@@ -104,8 +103,8 @@ def print_changes(changes: _Document, console: Console) -> None:
     """Print what `report_changes` found; what is in JSON only is counted."""
     one, other = changes["old"], changes["new"]
     console.print(
-        f"[bold]{one['report_date']}[/bold] ({escape(one['source'])}, {one['step']}) to "
-        f"[bold]{other['report_date']}[/bold] ({escape(other['source'])}, {other['step']})",
+        f"[bold]{one['report_date']}[/bold] ({plain(one['source'])}, {one['step']}) to "
+        f"[bold]{other['report_date']}[/bold] ({plain(other['source'])}, {other['step']})",
         soft_wrap=True,
     )
     if changes["numbers"]:
@@ -121,7 +120,7 @@ def _number_table(numbers: list[_Document]) -> Table:
     for number in numbers:
         relative = number["relative_change"]
         table.add_row(
-            escape(number["name"]),
+            plain(number["name"]),
             *(_figure(number[side]) for side in ("old", "new")),
             "-" if relative is None else f"{relative:+.2%}",
         )
@@ -130,17 +129,17 @@ def _number_table(numbers: list[_Document]) -> Table:
 
 def _lines(changes: _Document) -> Iterator[str]:
     alerts, events = changes["alerts"], changes["events"]
-    yield from (f"new alert: {_styled(alert)} {escape(alert['message'])}" for alert in alerts["new"])
-    yield from (f"no alert any more: {escape(alert['key'])}" for alert in alerts["gone"])
+    yield from (f"new alert: {_styled(alert)} {plain(alert['message'])}" for alert in alerts["new"])
+    yield from (f"no alert any more: {plain(alert['key'])}" for alert in alerts["gone"])
     for alert in alerts["changed"]:
-        yield f"alert {escape(alert['key'])}: {alert['severity_before']} before, now {_styled(alert)}"
+        yield f"alert {plain(alert['key'])}: {alert['severity_before']} before, now {_styled(alert)}"
     for what, found in events.items():
         for event in found:
             name = "new depeg" if what == "new" else "no depeg any more"
-            yield f"{name}: {escape(event['asset'])} {event['direction']} since {event['start']}"
+            yield f"{name}: {plain(event['asset'])} {event['direction']} since {event['start']}"
     for difference in changes["inputs"]:
         ends = [_shown(difference[side]) if side in difference else "-" for side in ("old", "new")]
-        yield escape(f"{difference['path']}: {ends[0]} to {ends[1]}")
+        yield plain(f"{difference['path']}: {ends[0]} to {ends[1]}")
     if not (changes["numbers"] or changes["inputs"] or any(map(any, (alerts.values(), events.values())))):
         yield "nothing changed"
 
