@@ -6,6 +6,7 @@ import copy
 import csv
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -107,6 +108,60 @@ def test_list(folder, capsys):
     assert "no reports" in printed(capsys, "list", "--source", "another")
 
 
+HOSTILE = "\x1b[2J\x1b]0;title\x07\u202e\x9b1m"
+"""Clears the screen, names the window, turns the line around, and once more in one byte."""
+
+
+def assert_written_out(text):
+    """Assert that hostile text is there, and nothing of it does anything."""
+    assert HOSTILE.encode("unicode_escape").decode() in text
+    assert not {letter for letter in text if not letter.isprintable()} - {"\n"}
+
+
+def test_what_a_terminal_acts_on_is_written_out(folder, tmp_path, capsys):
+    """Of a source, messages, names and values, by every command that prints them."""
+    shutil.copytree(folder / "prices", tmp_path / HOSTILE)
+    place = ["--db", f"sqlite:///{tmp_path / 'risk.db'}", f"--source=csv:{tmp_path / HOSTILE}", "--interval=1d"]
+    assert run(["daily", *place, f"--as-of={LAST}", "--n=500", "--vault=vault.json", "--out=hostile"]) in (0, 1)
+    assert_written_out(capsys.readouterr().out)
+    assert run(["status", *place]) in (0, 1)
+    assert_written_out(capsys.readouterr().out)
+    assert_written_out(printed(capsys, "list", *place[:2]))
+    assert_written_out(printed(capsys, "show", *place[:2]))
+
+    document = json.loads(Path(file_of(folder, LAST)).read_text())
+    file = tmp_path / "hostile.json"
+    for change in (
+        lambda made: made["risk_alerts"][0].update(message=HOSTILE),
+        lambda made: made["risk_alerts"][0].update(key=HOSTILE),
+        lambda made: made["recommendations"][0].update(message=HOSTILE),
+        lambda made: made["stress_test_results"][0].update(scenario=HOSTILE),
+        lambda made: made["depeg_events"][0].update(asset=HOSTILE),
+        lambda made: made["var_analysis"]["var_95"].update(note=HOSTILE),
+        lambda made: made.update(software_version=HOSTILE),
+        lambda made: made["inputs"].update(source=HOSTILE),
+    ):
+        made = copy.deepcopy(document)
+        change(made)
+        file.write_text(json.dumps(made))
+        texts = [
+            printed(capsys, "show", str(file)),
+            printed(capsys, "diff", BEFORE, str(file)),
+            printed(capsys, "diff", str(file), BEFORE),
+        ]
+        assert_written_out("".join(texts))
+
+
+def test_an_error_cannot_do_anything_to_the_terminal(folder, tmp_path, capsys):
+    """What is wrong with a file is written out."""
+    file = tmp_path / "hostile.json"
+    document = json.loads(Path(file_of(folder, LAST)).read_text())
+    document["data_quality"]["scores"][HOSTILE] = 2
+    file.write_text(json.dumps(document))
+
+    assert_written_out(printed(capsys, "show", str(file), expect=3))
+
+
 def test_diff(folder, capsys):
     """Coverage, an alert on it and an open depeg are new; nothing is against itself."""
     changes = json.loads(printed(capsys, "diff", BEFORE, LAST, "--json"))
@@ -129,6 +184,44 @@ def test_diff(folder, capsys):
     back = json.loads(printed(capsys, "diff", LAST, BEFORE, "--json"))
     assert changes["alerts"]["new"] == back["alerts"]["gone"]
     assert changes["events"]["new"] == back["events"]["gone"]
+
+
+def test_diff_shows_what_an_alert_says_now(folder, tmp_path, capsys):
+    """Where its severity or its message changed."""
+    document = json.loads(Path(file_of(folder, LAST)).read_text())
+    alert = document["risk_alerts"][0]
+    alert |= {"message": "another [message]"}
+    file = tmp_path / "changed.json"
+    file.write_text(json.dumps(document))
+
+    changes = json.loads(printed(capsys, "diff", LAST, str(file), "--json"))
+    text = printed(capsys, "diff", str(file), LAST)
+
+    [changed] = changes["alerts"]["changed"]
+    assert ("another [message]", alert["severity"]) == (changed["message"], changed["severity_before"])
+    said = f"{alert['severity']} (another [message]) before, now {alert['severity']} ({changed['message_before']})"
+    assert f"alert {alert['key']}: {said}\n" in text
+    assert "nothing changed" not in text
+
+
+def test_diff_of_huge_numbers(folder, tmp_path, capsys, monkeypatch):
+    """All columns are there in 80; a change beyond the largest float is none."""
+    monkeypatch.setenv("COLUMNS", "80")
+    document = json.loads(Path(file_of(folder, LAST)).read_text())
+    files = []
+    for value in (-1e308, 1e308, 10**308):
+        document["var_analysis"]["worst_case"] = value
+        files.append(tmp_path / f"{len(files)}.json")
+        files[-1].write_text(json.dumps(document))
+
+    [row] = [line for line in printed(capsys, "diff", LAST, str(files[1])).splitlines() if "worst_case" in line]
+    for file in files[1:]:
+        [number] = json.loads(printed(capsys, "diff", str(files[0]), str(file), "--json"))["numbers"]
+        assert (-1e308, 1e308) == (number["old"], float(number["new"]))
+        assert number["change"] is number["relative_change"] is None
+
+    assert "1e+308" in row
+    assert "times" in row
 
 
 def test_export(folder, capsys, tmp_path):
@@ -226,7 +319,10 @@ def test_replay(folder, capsys, tmp_path):
         (["show", "prices/DAI_1d.csv"], "prices/DAI_1d.csv is no report"),
         (["show", "--db", "sqlite:///gone.db"], "there is no database 'gone.db'"),
         (["show", "--db", "memory://"], "memory:// is gone when the command ends"),
-        (["show", "--source", "another"], "no report from another is stored; the newest is of no date"),
+        (["show", "--source", "another"], "no report from another is stored; there are reports from 'csv:prices@"),
+        (["show", LAST, "--interval", "1h"], f"no report of {LAST} 1h is stored; there are reports from 'csv:"),
+        (["show", ""], "DATE|FILE must be a date such as 2024-12-31 or a path, found ''"),
+        (["replay", ""], "DATE|FILE must be a date such as 2024-12-31 or a path, found ''"),
         (["diff", LAST], "Missing argument"),
         (["diff", LAST, "gone.json"], "gone.json cannot be read"),
         (["replay", "2020-01-01"], "no report of 2020-01-01 is stored"),
@@ -239,26 +335,84 @@ def test_what_is_not_there_is_wrong_usage(capsys, arguments, said):
     assert not Path("gone.db").exists()
 
 
+def put(*path):
+    """Return what sets the last of a path of keys in a document."""
+    *keys, last, value = path
+
+    def change(document):
+        for key in keys:
+            document = document[key]
+        document[last] = value
+
+    return change
+
+
+def deep(levels):
+    """Lists within lists."""
+    made = []
+    for _ in range(levels):
+        made = [made]
+    return made
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda document: document.update(schema_version=1), "has schema version 1, this software reads 2"),
-        (lambda document: document.pop("inputs"), "is no whole report: missing inputs"),
-        (lambda document: document["var_analysis"].pop("var_95"), "is no whole report: KeyError('var_95')"),
-        (lambda document: document["var_analysis"].update(var_95=None), "is no whole report: TypeError"),
+        (put("schema_version", 1), "has schema version 1, this software reads 2"),
+        (put("schema_version", deep(300)), "has schema version [[[[[[[...]]]]]]], this software reads 2"),
+        (lambda document: document.pop("inputs"), "is no whole report: $: 'inputs' is a required property"),
+        (
+            lambda document: document["var_analysis"].pop("var_95"),
+            "$.var_analysis: 'var_95' is a required property",
+        ),
+        (put("var_analysis", "var_95", None), "$.var_analysis.var_95: None is not of type 'object'"),
+        (put("var_analysis", "probability_of_ruin", "low", None), "$.var_analysis.probability_of_ruin.low: None"),
+        (put("risk_alerts", 0, "severity", "worst"), "$.risk_alerts[0].severity: 'worst' is not one of"),
+        (
+            put("portfolio_summary", "total_capital_usd", 0),
+            "$.portfolio_summary.total_capital_usd: 0 is less than",
+        ),
+        (put("report_date", "2024-02-31"), "$.report_date: '2024-02-31' is not a 'date'"),
+        (put("as_of", "2024-02-31T00:00:00Z"), "$.as_of: '2024-02-31T00:00:00Z' is not a 'date-time'"),
+        (
+            put("generated_at", "9999-12-31T23:59:59Z"),
+            "$.generated_at: '9999-12-31T23:59:59Z' is not a 'date-time'",
+        ),
+        (put("recommendations", deep(300)), "$.recommendations[0]: [[["),
+        (put("seed", float("nan")), "is no report: NaN is no finite number"),
+        (put("seed", float("-inf")), "is no report: -Infinity is no finite number"),
+        (put("seed", 10**400), "is no report: 1000000000000000000000000000000000000000 is no finite number"),
     ],
 )
 def test_a_damaged_file_is_refused(folder, tmp_path, capsys, change, said):
-    """By show, and by diff and replay where they cannot do without what is missing."""
+    """With one error that names the file and the place, by each command, before anything is printed."""
     document = json.loads(Path(file_of(folder, LAST)).read_text())
     change(document)
     damaged = tmp_path / "damaged.json"
     damaged.write_text(json.dumps(document))
 
-    assert said in printed(capsys, "show", str(damaged), expect=3)
-    if "whole report: missing" in said or "version" in said:
-        assert said in printed(capsys, "diff", LAST, str(damaged), expect=3)
-        assert said in printed(capsys, "replay", str(damaged), expect=3)
+    for arguments in (
+        ["show", str(damaged)],
+        ["diff", LAST, str(damaged)],
+        ["diff", str(damaged), LAST],
+        ["replay", str(damaged)],
+        ["export", str(tmp_path / "tables"), str(damaged)],
+    ):
+        assert run(["report", *arguments]) == 3
+        out, error = capsys.readouterr()
+        assert "" == out
+        assert error.startswith(f"SettingsError: {damaged} ")
+        assert said in error
+        assert len(error) < 600
+    assert not (tmp_path / "tables").exists()
+
+
+def test_a_number_that_overflows_is_refused(folder, tmp_path, capsys):
+    """JSON may write it, and Python would read infinity."""
+    damaged = tmp_path / "damaged.json"
+    damaged.write_text(Path(file_of(folder, LAST)).read_text().replace('"seed": 0', '"seed": 1e999', 1))
+
+    assert "is no report: 1e999 is no finite number" in printed(capsys, "show", str(damaged), expect=3)
 
 
 def test_reports_of_several_sources_need_to_be_told_apart(folder, tmp_path, capsys):

@@ -198,6 +198,33 @@ def test_a_store_that_lacks_what_is_needed_says_so(filled, tmp_path):
         replay_report(store, documents[0] | {"schema_version": 1})
 
 
+def test_a_store_that_lost_the_inputs_says_so(filled, tmp_path):
+    """Although it still has the report, whether the document names its inputs or others."""
+    store, documents = filled
+    execute(f"sqlite:///{tmp_path / 'risk.db'}", "DELETE FROM run_inputs")
+
+    for named in (documents[2]["inputs"]["run_inputs_sha256"], "0" * 64):
+        document = copy.deepcopy(documents[2])
+        document["inputs"]["run_inputs_sha256"] = named
+        with pytest.raises(InsufficientDataError, match=rf"neither the inputs {named} .* it lost the inputs"):
+            replay_report(store, document)
+
+
+def test_prices_that_were_deleted_make_no_other_report(filled, tmp_path):
+    """The store has the very report: all of it is checked, and only the prices are the cause."""
+    store, documents = filled
+    execute(
+        f"sqlite:///{tmp_path / 'risk.db'}",
+        "DELETE FROM price_history WHERE asset = 'USDT' AND source = 'feed' AND time < '2024-06-01'",
+    )
+
+    found = replay_report(store, documents[2])
+
+    assert not found.equal
+    assert () == found.unchecked
+    assert {"prices"} == {cause.split(":")[0] for cause in found.causes}
+
+
 def test_a_report_that_was_replaced_still_comes_out(filled):
     """With what its run alone wrote down unchecked, and said to be."""
     store, documents = filled

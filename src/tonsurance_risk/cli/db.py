@@ -11,6 +11,7 @@ import attrs
 import typer
 
 from tonsurance_risk.errors import SettingsError
+from tonsurance_risk.redaction import one_line
 from tonsurance_risk.reporting.files import json_text
 from tonsurance_risk.runner.desk import RETENTION
 from tonsurance_risk.runner.integrity import check_store
@@ -136,6 +137,6 @@ def _print(found: dict[str, Any], *, as_json: bool) -> None:
         typer.echo(f"  {table}: {rows:,}")
     for prices in found["prices"]:
         typer.echo(
-            f"  {prices['source']} {prices['step']}: {prices['n']:,} prices of {prices['assets']} assets, "
-            f"{prices['first']} to {prices['last']}"
+            f"  {one_line(prices['source'])} {prices['step']}: {prices['n']:,} prices of {prices['assets']} "
+            f"assets, {prices['first']} to {prices['last']}"
         )

@@ -40,10 +40,11 @@ from tonsurance_risk.core.windows import LONGEST_WINDOW
 from tonsurance_risk.errors import LockHeldError, RiskError, SettingsError, UnknownAssetError
 from tonsurance_risk.model import MOST_SEED
 from tonsurance_risk.ports import SystemClock
+from tonsurance_risk.redaction import one_line
 from tonsurance_risk.reporting.correlations import print_correlations, save_correlations
 from tonsurance_risk.reporting.events import print_events, save_events
 from tonsurance_risk.reporting.files import json_text, table_path
-from tonsurance_risk.reporting.terminal import print_summary
+from tonsurance_risk.reporting.terminal import plain, print_summary
 from tonsurance_risk.runner.backfill import (
     backfill_end,
     describe_backfill,
@@ -176,7 +177,7 @@ def daily(
         task = bar.add_task("starting", total=None)
 
         def progress(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total)
+            bar.update(task, description=plain(what), completed=done, total=total)
 
         with runs.desk_of(settings, progress) as (desk, sinks):
             result = run_daily(
@@ -242,7 +243,7 @@ def backfill(
         typer.echo(json_text(result.to_dict()), nl=False)
     else:
         typer.echo(describe_plan(result.plan))
-        typer.echo("\n".join(describe_backfill(result)))
+        typer.echo("\n".join(map(one_line, describe_backfill(result))))
     return ATTENTION if result.needs_attention else DONE
 
 
@@ -454,7 +455,7 @@ def _show(result: RunResult, *, as_json: bool) -> None:
         return
     console = Console()
     print_summary(result.document, console)
-    console.print(describe(result), markup=False, highlight=False, soft_wrap=True)
+    console.print(one_line(describe(result)), markup=False, highlight=False, soft_wrap=True)
     console.print(f"report: {result.report_path}", markup=False, highlight=False, soft_wrap=True)
     if result.html_path is not None:
         console.print(f"page: {result.html_path}", markup=False, highlight=False, soft_wrap=True)
@@ -493,7 +494,8 @@ def _interruption() -> int:
 
 
 def _complain(error: Exception, code: int) -> int:
-    typer.echo(f"{type(error).__name__}: {error}", err=True)
+    lines = map(one_line, f"{type(error).__name__}: {error}".split("\n"))
+    typer.echo("\n".join(lines), err=True)
     return code
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import webbrowser
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +17,7 @@ from tonsurance_risk.cli.db import ATTENTION, DONE, opened
 from tonsurance_risk.cli.runs import AsJson, Config, Db, Out, settings_of
 from tonsurance_risk.errors import SettingsError
 from tonsurance_risk.ports import Store
+from tonsurance_risk.redaction import one_line
 from tonsurance_risk.report import SCHEMA_VERSION
 from tonsurance_risk.reporting.changes import print_changes, report_changes
 from tonsurance_risk.reporting.files import json_text, read_report, writable_folder
@@ -62,8 +62,7 @@ def show(
     if as_json:
         typer.echo(json_text(document), nl=False)
     else:
-        with _whole(which):
-            print_summary(document, Console())
+        print_summary(document, Console())
     return DONE
 
 
@@ -103,8 +102,7 @@ def diff(
 ) -> int:
     """Show what changed from one report to another: numbers, alerts, depegs and inputs."""
     documents = [_document(which, config, db, source, interval) for which in (old, new)]
-    with _whole(f"{old} or {new}"):
-        changes = report_changes(*documents)
+    changes = report_changes(*documents)
     if as_json:
         typer.echo(json_text(changes), nl=False)
     else:
@@ -123,8 +121,7 @@ def export(
 ) -> int:
     """Write every table of a report as a CSV file."""
     document = _document(which, config, db, source, interval)
-    with _whole(which):
-        files = save_tables(document, folder)
+    files = save_tables(document, folder)
     typer.echo(f"{len(files)} files in {folder}")
     return DONE
 
@@ -140,7 +137,7 @@ def replay(
 ) -> int:
     """Make a report again from what the store knew then, and say whether it is equal, or what differs and why."""
     document = _document(which, config, db, source, interval)
-    with opened(settings_of(config, db=db).store.url) as store, _whole(which):
+    with opened(settings_of(config, db=db).store.url) as store:
         found = replay_report(store, document)
     if as_json:
         typer.echo(json_text(found.to_dict()), nl=False)
@@ -162,7 +159,7 @@ def open_(
     settings = settings_of(config, db=db, out=out)
     document = _document(which, config, db, source, interval)
     beside = settings.out if out is not None or which is None or _DAY.fullmatch(which) else Path(which).parent
-    with opened(settings.store.url) as store, _whole(which):
+    with opened(settings.store.url) as store:
         found = replay_report(store, document)
     page = save_html(found.report, writable_folder(beside), document=found.document).resolve()
     if not found.equal:
@@ -178,6 +175,8 @@ def _document(
     which: str | None, config: Path | None, db: str | None, source: str | None, interval: str | None
 ) -> dict[str, Any]:
     """Return the report of a file, of a date, or the newest."""
+    if which == "":
+        raise SettingsError("DATE|FILE must be a date such as 2024-12-31 or a path, found ''", observed=which)
     if which is not None and not _DAY.fullmatch(which):
         return read_report(which)
     with opened(settings_of(config, db=db).store.url) as store:
@@ -193,14 +192,14 @@ def _stored(store: Store, day: str | None, source: str | None, step: str | None)
             raise SettingsError(f"{day!r} is no date", observed=day) from error
         end = start + timedelta(days=1)
     found = store.load_reports(start, end, source=source, step=step)
-    places = sorted({(one["inputs"]["source"], one["inputs"]["step"]) for one in found})
+    places = _places(found)
     what = " ".join(filter(None, ("no report", day and f"of {day}", source and f"from {source}", step)))
     if not found:
-        days = [one["report_date"] for one in store.load_reports(source=source, step=step, last=1)]
-        raise SettingsError(f"{what} is stored; the newest is of {days[0] if days else 'no date'}", observed=day)
+        raise SettingsError(f"{what} is stored; {_what_is_there(store, source, step)}", observed=day)
     if len(places) > 1:
-        listed = ", ".join(f"{name!r} {interval}" for name, interval in places)
-        raise SettingsError(f"reports of several sources or steps are stored, give --source, --interval: {listed}")
+        raise SettingsError(
+            f"reports of several sources or steps are stored, give --source, --interval: {', '.join(places)}"
+        )
     document = found[-1]
     if document["schema_version"] != SCHEMA_VERSION:
         version = document["schema_version"]
@@ -211,13 +210,15 @@ def _stored(store: Store, day: str | None, source: str | None, step: str | None)
     return document
 
 
-@contextmanager
-def _whole(which: str | None) -> Iterator[None]:
-    """Say of a report that has the keys at the top and lacks others below that it is none."""
-    try:
-        yield
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise SettingsError(f"{which or 'the report'} is no whole report: {error!r}", observed=which) from error
+def _what_is_there(store: Store, source: str | None, step: str | None) -> str:
+    if newest := store.load_reports(source=source, step=step, last=1):
+        return f"the newest is of {newest[0]['report_date']}"
+    places = _places(store.load_reports())
+    return f"there are reports from {', '.join(places)}" if places else "there is no report"
+
+
+def _places(documents: list[dict[str, Any]]) -> list[str]:
+    return sorted({f"{one['inputs']['source']!r} {one['inputs']['step']}" for one in documents})
 
 
 def _row(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -242,10 +243,10 @@ def _print_replay(found: ReportReplay) -> None:
         return
     typer.echo(f"differs in {len(found.differences):,} place(s)")
     for cause in found.causes or ("nothing known: other versions of numpy, pandas or scipy, or another machine?",):
-        typer.echo(f"cause: {cause}")
+        typer.echo(one_line(f"cause: {cause}"))
     for difference in found.differences[:_SHOWN]:
         ends = difference.to_dict()
         old, new = (repr(ends[side]) if side in ends else "nothing" for side in ("old", "new"))
-        typer.echo(f"{difference.path}: said {old}, now {new}")
+        typer.echo(one_line(f"{difference.path}: said {old}, now {new}"))
     if len(found.differences) > _SHOWN:
         typer.echo(f"and {len(found.differences) - _SHOWN:,} more, all with --json")

@@ -23,6 +23,7 @@ from tonsurance_risk.errors import ClockSuspectError, LockHeldError, RiskError, 
 from tonsurance_risk.inputs import read_vault, sample_vault
 from tonsurance_risk.logs import configure_logging
 from tonsurance_risk.ports import AlertSink, Store, SystemClock
+from tonsurance_risk.redaction import one_line
 from tonsurance_risk.reporting.files import json_text, writable_folder
 from tonsurance_risk.reporting.sinks import open_sinks
 from tonsurance_risk.reporting.terminal import print_table
@@ -214,7 +215,7 @@ def schedule(
         with _stopped_by_signals(stop):
             found = tick()
         for (name, day), error in found.failed.items():
-            typer.echo(f"{name} of {day.date()}: {error}", err=True)
+            typer.echo(one_line(f"{name} of {day.date()}: {error}"), err=True)
         for name, day in found.attention:
             typer.echo(f"{name} of {day.date()} needs attention", err=True)
         typer.echo(f"{len(found.done)} done, {len(found.failed)} failed, {len(found.left)} left")
@@ -383,7 +384,7 @@ def _show_runs(runs: list[JobRun], *, as_json: bool) -> int:
         typer.echo(json_text({"runs": document}), nl=False)
     else:
         for one in runs:
-            typer.echo(f"{one.job} of {one.date.date()}: {one.status}, {one.outcome.message}")
+            typer.echo(one_line(f"{one.job} of {one.date.date()}: {one.status}, {one.outcome.message}"))
     if any(one.status == "waiting" for one in runs):
         return FAILED
     return ATTENTION if any(one.outcome.needs_attention for one in runs) else DONE

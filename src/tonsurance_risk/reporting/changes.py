@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from tonsurance_risk.core.documents import differences
-from tonsurance_risk.reporting.terminal import SEVERITY_STYLES
+from tonsurance_risk.reporting.terminal import SEVERITY_STYLES, plain
 
 _Document = Mapping[str, Any]
+_SAID = ("severity", "message")
+"""What is compared of an alert that both reports have."""
 
 
 def report_changes(old: _Document, new: _Document) -> dict[str, Any]:
@@ -24,15 +26,16 @@ def report_changes(old: _Document, new: _Document) -> dict[str, Any]:
     dict
         ``old`` and ``new`` say which reports they are. ``numbers``: figures of the book, measures of loss, stress
         losses, contributions and volatilities that differ, each with the change and the relative change (None
-        where the old one is 0, or a figure is in one report only). ``alerts`` and ``events``: new and gone ones,
-        and alerts whose severity changed. ``inputs``: what else the reports were made from that differs.
+        where the old one is 0, a figure is in one report only, or the change is beyond the largest float).
+        ``alerts`` and ``events``: new and gone ones, and alerts whose severity or message changed. ``inputs``:
+        what else the reports were made from that differs.
     """
     before, now = _figures(old), _figures(new)
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     alerts = [{alert["key"]: alert for alert in document["risk_alerts"]} for document in (old, new)]
     events = [document["depeg_events"] for document in (old, new)]
-    worse = [key for key in alerts[1] if key in alerts[0]]
-    changed = [key for key in worse if alerts[0][key]["severity"] != alerts[1][key]["severity"]]
+    both = [key for key in alerts[1] if key in alerts[0]]
+    changed = [key for key in both if any(alerts[0][key][name] != alerts[1][key][name] for name in _SAID)]
     return {
         "old": _identity(old),
         "new": _identity(new),
@@ -40,7 +43,9 @@ def report_changes(old: _Document, new: _Document) -> dict[str, Any]:
         "alerts": {
             "new": [alert for key, alert in alerts[1].items() if key not in alerts[0]],
             "gone": [alert for key, alert in alerts[0].items() if key not in alerts[1]],
-            "changed": [alerts[1][key] | {"severity_before": alerts[0][key]["severity"]} for key in changed],
+            "changed": [
+                alerts[1][key] | {f"{name}_before": alerts[0][key][name] for name in _SAID} for key in changed
+            ],
         },
         "events": {
             "new": [event for event in events[1] if not _seen(event, events[0])],
@@ -75,10 +80,13 @@ def _figures(document: _Document) -> dict[str, float]:
 
 
 def _number_change(name: str, old: float | None, new: float | None) -> dict[str, Any]:
-    both = old is not None and new is not None
-    change = new - old if old is not None and new is not None else None
-    relative = change / abs(old) if both and old and change is not None else None
+    change = None if old is None or new is None else _finite(new - old)
+    relative = _finite(float(change) / abs(float(old))) if old and change is not None else None
     return {"name": name, "old": old, "new": new, "change": change, "relative_change": relative}
+
+
+def _finite(value: float) -> float | None:
+    return value if abs(value) <= sys.float_info.max else None
 
 
 def _seen(event: _Document, others: Iterable[_Document]) -> bool:
@@ -104,8 +112,8 @@ def print_changes(changes: _Document, console: Console) -> None:
     """Print what `report_changes` found; what is in JSON only is counted."""
     one, other = changes["old"], changes["new"]
     console.print(
-        f"[bold]{one['report_date']}[/bold] ({escape(one['source'])}, {one['step']}) to "
-        f"[bold]{other['report_date']}[/bold] ({escape(other['source'])}, {other['step']})",
+        f"[bold]{one['report_date']}[/bold] ({plain(one['source'])}, {one['step']}) to "
+        f"[bold]{other['report_date']}[/bold] ({plain(other['source'])}, {other['step']})",
         soft_wrap=True,
     )
     if changes["numbers"]:
@@ -121,32 +129,40 @@ def _number_table(numbers: list[_Document]) -> Table:
     for number in numbers:
         relative = number["relative_change"]
         table.add_row(
-            escape(number["name"]),
+            plain(number["name"]),
             *(_figure(number[side]) for side in ("old", "new")),
-            "-" if relative is None else f"{relative:+.2%}",
+            "-" if relative is None else _percent(relative),
         )
     return table
 
 
 def _lines(changes: _Document) -> Iterator[str]:
     alerts, events = changes["alerts"], changes["events"]
-    yield from (f"new alert: {_styled(alert)} {escape(alert['message'])}" for alert in alerts["new"])
-    yield from (f"no alert any more: {escape(alert['key'])}" for alert in alerts["gone"])
+    yield from (f"new alert: {_styled(alert)} {plain(alert['message'])}" for alert in alerts["new"])
+    yield from (f"no alert any more: {plain(alert['key'])}" for alert in alerts["gone"])
     for alert in alerts["changed"]:
-        yield f"alert {escape(alert['key'])}: {alert['severity_before']} before, now {_styled(alert)}"
+        same = alert["message_before"] == alert["message"]
+        before, now = (
+            ("", "") if same else (f" ({plain(alert['message_before'])})", f" ({plain(alert['message'])})")
+        )
+        yield f"alert {plain(alert['key'])}: {alert['severity_before']}{before} before, now {_styled(alert)}{now}"
     for what, found in events.items():
         for event in found:
             name = "new depeg" if what == "new" else "no depeg any more"
-            yield f"{name}: {escape(event['asset'])} {event['direction']} since {event['start']}"
+            yield f"{name}: {plain(event['asset'])} {event['direction']} since {event['start']}"
     for difference in changes["inputs"]:
         ends = [_shown(difference[side]) if side in difference else "-" for side in ("old", "new")]
-        yield escape(f"{difference['path']}: {ends[0]} to {ends[1]}")
+        yield plain(f"{difference['path']}: {ends[0]} to {ends[1]}")
     if not (changes["numbers"] or changes["inputs"] or any(map(any, (alerts.values(), events.values())))):
         yield "nothing changed"
 
 
 def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.0f}" if abs(value) >= 1000.0 else f"{value:.6g}"
+    return "-" if value is None else f"{value:,.0f}" if 1e3 <= abs(value) < 1e15 else f"{value:.6g}"
+
+
+def _percent(share: float) -> str:
+    return f"{share:+.2%}" if abs(share) < 1e6 else f"{share:+.6g} times"
 
 
 def _styled(alert: _Document) -> str:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from tonsurance_risk.redaction import one_line
 from tonsurance_risk.reporting.files import json_text, table_path, write_table
 from tonsurance_risk.reporting.tables import csv_text, window_pairs
+from tonsurance_risk.reporting.terminal import plain
 
 PAIR_COLUMNS = (
     "window_days", "as_of", "asset_1", "asset_2", "correlation", "low", "high", "observations", "is_default",
@@ -65,7 +66,7 @@ def print_correlations(document: Mapping[str, Any], console: Console) -> None:
 
 
 def _line(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(one_line(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def _windows(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,7 +87,7 @@ def _pair_table(length: str, window: Mapping[str, Any]) -> Table:
         table.add_column(heading, no_wrap=heading != "pair", overflow="fold")
     for pair in strongest:
         table.add_row(
-            escape(f"{pair['asset_1']} {pair['asset_2']}"),
+            plain(f"{pair['asset_1']} {pair['asset_2']}"),
             f"{pair['correlation']:.2f}",
             f"{pair['low']:.2f} to {pair['high']:.2f}",
             f"{pair['observations']}",
@@ -115,7 +116,7 @@ def _co_depeg_table(pairs: Sequence[Mapping[str, Any]]) -> Table:
         table.add_column(heading, no_wrap=True)
     for pair in most:
         table.add_row(
-            escape(f"{pair['asset_1']} {pair['asset_2']}"),
+            plain(f"{pair['asset_1']} {pair['asset_2']}"),
             str(pair["n_episodes"]),
             str(pair["n_together"]),
             str(pair["n_opposite"]),

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from tonsurance_risk.redaction import one_line
 from tonsurance_risk.reporting.files import json_text, table_path, write_table
 from tonsurance_risk.reporting.tables import csv_text
+from tonsurance_risk.reporting.terminal import plain
 
 EVENT_COLUMNS = (
     "asset", "direction", "start", "end", "recovered_at", "min_price", "max_price", "severity", "n_observations",
@@ -52,12 +53,12 @@ def print_events(document: Mapping[str, Any], console: Console) -> None:
     """
     assets, events = document["assets"], document["events"]
     samples = sum(asset["samples"] for asset in assets.values())
-    table = Table(title=f"Depeg events: {escape(document['source'])}, {document['step']}", padding=(0, 0, 0, 1))
+    table = Table(title=f"Depeg events: {plain(document['source'])}, {document['step']}", padding=(0, 0, 0, 1))
     for heading in ("asset", "side", "start (UTC)", "hours", "extreme", "severity", "then", "confirmed"):
         table.add_column(heading, no_wrap=heading != "confirmed", overflow="fold")
     for event in events:
         table.add_row(
-            escape(event["asset"]),
+            plain(event["asset"]),
             event["direction"],
             event["start"][:16].replace("T", " "),
             f"{event['duration_seconds'] / 3600.0:,.1f}".removesuffix(".0"),
@@ -76,11 +77,11 @@ def print_events(document: Mapping[str, Any], console: Console) -> None:
     if not_read:
         lines.append(f"{len(not_read)} file(s) not read: {', '.join(not_read)}")
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(one_line(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def _confirmation(event: Mapping[str, Any]) -> str:
     """Return what other sources say of an event."""
     if event["confirmed"] is None:
         return "-"
-    return "yes" if event["confirmed"] else f"local to {escape(str(event['local_to']))}"
+    return "yes" if event["confirmed"] else f"local to {plain(str(event['local_to']))}"

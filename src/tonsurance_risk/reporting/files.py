@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
+import reprlib
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,7 +16,7 @@ from typing import Any
 
 from tonsurance_risk.errors import SettingsError, StorageError
 from tonsurance_risk.report import SCHEMA_VERSION, RiskReport
-from tonsurance_risk.reporting.schema import report_schema
+from tonsurance_risk.reporting.schema import schema_fault
 
 
 def save_report(report: RiskReport | Mapping[str, Any], directory: str | os.PathLike[str]) -> Path:
@@ -71,11 +73,16 @@ def read_report(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises
     ------
     SettingsError
-        If the file cannot be read, or is no report of this schema version.
+        If the file cannot be read, is no report of this schema version, or breaks the schema: says where.
     """
     where = os.fspath(path)
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        document = json.loads(
+            Path(path).read_text(encoding="utf-8"),
+            parse_constant=_no_number,
+            parse_float=_finite,
+            parse_int=_whole,
+        )
     except OSError as error:
         raise SettingsError(f"{where} cannot be read: {error.strerror}", observed=where) from error
     except (ValueError, RecursionError) as error:
@@ -84,11 +91,25 @@ def read_report(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise SettingsError(f"{where} is no report: needed is an object with schema_version", observed=where)
     if document["schema_version"] != SCHEMA_VERSION:
         found = document["schema_version"]
-        raise SettingsError(f"{where} has schema version {found!r}, this software reads {SCHEMA_VERSION}")
-    missing = [key for key in report_schema()["required"] if key not in document]
-    if missing:
-        raise SettingsError(f"{where} is no whole report: missing {', '.join(missing)}", observed=where)
+        raise SettingsError(
+            f"{where} has schema version {reprlib.repr(found)}, this software reads {SCHEMA_VERSION}"
+        )
+    if fault := schema_fault(document):
+        raise SettingsError(f"{where} is no whole report: {fault}", observed=where)
     return document
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text[:40]} is no finite number")
+
+
+def _finite(text: str) -> float:
+    return found if math.isfinite(found := float(text)) else _no_number(text)
+
+
+def _whole(text: str) -> int:
+    _finite(text)
+    return int(text)
 
 
 def writable_folder(directory: str | os.PathLike[str]) -> Path:

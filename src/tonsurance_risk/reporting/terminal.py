@@ -11,6 +11,7 @@ from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.table import Table
 
+from tonsurance_risk.redaction import one_line
 from tonsurance_risk.reporting.causes import causes
 
 UNKNOWN_WIDTH, WIDE = 80, 240
@@ -18,12 +19,23 @@ UNKNOWN_WIDTH, WIDE = 80, 240
 SEVERITY_STYLES = {"critical": "bold red", "high": "red", "medium": "yellow", "low": "cyan"}
 
 
+def plain(text: str) -> str:
+    r"""Return text that rich prints as it is: without markup, with what a terminal acts on written out.
+
+    Examples
+    --------
+    >>> print(plain("[bold]USD\x1b[2K"))
+    \[bold]USD\x1b[2K
+    """
+    return escape(one_line(text))
+
+
 def print_summary(document: Mapping[str, Any], console: Console) -> None:
     """Print the headline figures of a report document, its alerts and its recommendations."""
     inputs, portfolio = document["inputs"], document["portfolio_summary"]
     console.print(
         f"[bold]Risk report {document['report_date']}[/bold]  as of {document['as_of']}, "
-        f"prices: {escape(inputs['source'])}, {inputs['step']}, "
+        f"prices: {plain(inputs['source'])}, {inputs['step']}, "
         f"{inputs['rows']:,} rows, {len(inputs['assets'])} assets"
     )
     console.print(_portfolio_table(portfolio))
@@ -35,7 +47,7 @@ def print_summary(document: Mapping[str, Any], console: Console) -> None:
     console.print(
         f"Depeg events: {below} below the peg and {len(events) - below} above it in the data, "
         f"{document['historical_comparison']['new_depeg_events_7d']} new in 7 days, "
-        f"open: {', '.join(running) or 'none'}"
+        f"open: {plain(', '.join(running)) or 'none'}"
     )
     if document["var_explanation"] is not None:
         console.print(_explanation_table(document["var_explanation"]))
@@ -49,7 +61,7 @@ def _explanation_table(explanation: Mapping[str, Any]) -> Table:
     table = Table("part", "change", "95 % interval", "what differs", title=title)
     for part, estimate in (*change["parts"].items(), ("change", change["change"])):
         ends = ["none" if estimate[end] is None else f"{estimate[end]:+,.0f}" for end in ("low", "high")]
-        what = escape(behind.get(part, ""))
+        what = plain(behind.get(part, ""))
         table.add_row(part.replace("_", " "), f"{estimate['value']:+,.0f}", " to ".join(ends), what)
     return table
 
@@ -59,9 +71,9 @@ def _message_table(document: Mapping[str, Any]) -> Table:
     table = Table.grid("", "", padding=(0, 2))
     for alert in document["risk_alerts"]:
         style = SEVERITY_STYLES[alert["severity"]]
-        table.add_row(f"[{style}]{alert['severity']}[/{style}]", escape(alert["message"]))
+        table.add_row(f"[{style}]{alert['severity']}[/{style}]", plain(alert["message"]))
     for recommendation in document["recommendations"]:
-        table.add_row("[green]advice[/green]", escape(recommendation["message"]))
+        table.add_row("[green]advice[/green]", plain(recommendation["message"]))
     return table
 
 
@@ -90,13 +102,13 @@ def _loss_table(analysis: Mapping[str, Any], horizon_days: int) -> Table:
     ):
         estimate = analysis[name]
         ends = ["none" if estimate[end] is None else f"{estimate[end]:,.0f}" for end in ("low", "high")]
-        table.add_row(label, f"{estimate['value']:,.0f}", " to ".join(ends), escape(estimate["note"]))
+        table.add_row(label, f"{estimate['value']:,.0f}", " to ".join(ends), plain(estimate["note"]))
     ruin = analysis["probability_of_ruin"]
     table.add_row(
         "probability of ruin",
         f"{ruin['value']:.3%}",
         f"{ruin['low']:.3%} to {ruin['high']:.3%}",
-        escape(ruin["note"]),
+        plain(ruin["note"]),
     )
     return table
 
@@ -104,7 +116,7 @@ def _loss_table(analysis: Mapping[str, Any], horizon_days: int) -> Table:
 def _stress_table(results: list[Mapping[str, Any]], capital: float) -> Table:
     table = Table("scenario", "loss", "of capital", title="Stress test [USD]")
     for result in results:
-        table.add_row(escape(result["scenario"]), f"{result['loss']:,.0f}", f"{result['loss'] / capital:.1%}")
+        table.add_row(plain(result["scenario"]), f"{result['loss']:,.0f}", f"{result['loss'] / capital:.1%}")
     return table
 
 
@@ -119,7 +131,7 @@ def print_table(table: pd.DataFrame, title: str) -> None:
         justify: JustifyMethod = "right" if figures else "left"
         shown.add_column(name, overflow="fold", no_wrap=whole, justify=justify, min_width=word)
     for row in table.itertuples(index=False, name=None):
-        shown.add_row(*("" if value is None else escape(str(value)) for value in row))
+        shown.add_row(*("" if value is None else plain(str(value)) for value in row))
     console = Console()
     if not console.is_terminal and console.width == UNKNOWN_WIDTH:
         console.width = WIDE

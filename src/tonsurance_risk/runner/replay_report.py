@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -94,9 +95,7 @@ def replay_report(store: Store, document: _Document) -> ReportReplay:
     report = _made_again(store, said, inputs)
     recorded = _recorded(store, inputs)
     made: dict[str, Any] = json.loads(report.to_json())
-    same_run = (
-        recorded is not None and recorded["inputs"]["run_inputs_sha256"] == made["inputs"]["run_inputs_sha256"]
-    )
+    same_run = recorded is not None and recorded["inputs"]["run_inputs_sha256"] == content_hash(inputs)
     facts: _Document = recorded if same_run and recorded is not None else said
     made["inputs"]["simulations_asked"] = facts["inputs"].get("simulations_asked")
     made["inputs"]["settings_sha256"] = settings_hash(
@@ -175,18 +174,18 @@ def _run_inputs(store: Store, document: _Document) -> dict[str, Any]:
             f"this software makes version {SCHEMA_VERSION}"
         )
     named = document["inputs"]["run_inputs_sha256"]
-    try:
+    with suppress(LookupError):
         return store.load_run_inputs(named)
-    except LookupError as error:
-        place: Place = {"source": document["inputs"]["source"], "step": document["inputs"]["step"]}
-        when = pd.Timestamp(document["as_of"])
-        for other in store.load_reports(when, when + INSTANT, **place):
-            return store.load_run_inputs(other["inputs"]["run_inputs_sha256"])
-        raise InsufficientDataError(
-            f"the store has neither the inputs {named} nor a report of {place['source']} {place['step']} at "
-            f"{document['as_of']}: the report was not made with this store",
-            time=when,
-        ) from error
+    recorded = _recorded(store, {"as_of": document["as_of"], **_place(document["inputs"])})
+    if recorded is not None:
+        with suppress(LookupError):
+            return store.load_run_inputs(recorded["inputs"]["run_inputs_sha256"])
+    lost = "it lost the inputs" if recorded is not None else "the report was not made with this store"
+    raise InsufficientDataError(
+        f"the store has neither the inputs {named} nor those of another report of {document['inputs']['source']} "
+        f"{document['inputs']['step']} at {document['as_of']}: {lost}",
+        time=pd.Timestamp(document["as_of"]),
+    )
 
 
 def _place(inputs: _Document) -> Place:

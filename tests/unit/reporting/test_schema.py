@@ -25,7 +25,7 @@ AS_OF = pd.Timestamp("2024-12-31", tz="UTC")
 MADE = datetime(2025, 1, 1, 2, 20, tzinfo=UTC)
 COINS = ["USDC", "USDT", "DAI", "LUSD"]
 SCHEMA = tr.report_schema()
-VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA, format_checker=jsonschema.FormatChecker(("date",)))
 
 
 def market(days=400, coins=COINS, end=AS_OF):
@@ -324,6 +324,7 @@ def test_it_refuses_another_type_and_another_key(documents, name):
         (("as_of",), "2024-12-31"),
         (("as_of",), "2024-12-31T00:00:00+01:00"),
         (("report_date",), "31.12.2024"),
+        (("report_date",), "2024-02-30"),
         (("inputs", "prices_sha256"), "abc"),
         (("inputs", "rows"), -1),
         (("inputs", "rows"), 1.5),
@@ -333,6 +334,27 @@ def test_it_refuses_another_type_and_another_key(documents, name):
         (("risk_alerts", 0, "severity"), "HIGH"),
         (("depeg_events", 0, "direction"), "down"),
         (("data_quality", "scores", "USDC"), 1.01),
+        (("portfolio_summary", "total_capital_usd"), 0.0),
+        (("portfolio_summary", "ltv_ratio"), -0.1),
+        (("portfolio_summary", "diversification_score"), 1.1),
+        (("var_analysis", "probability_of_ruin", "value"), -0.1),
+        (("var_analysis", "probability_of_ruin", "high"), 1.1),
+        (("var_analysis", "probability_of_ruin", "low"), None),
+        (("var_analysis", "var_95", "standard_error"), -1.0),
+        (("var_analysis", "scenario_shares", 0, "share"), 1.1),
+        (("var_analysis", "scenario_shares", 0, "probability"), -0.1),
+        (("correlations", "365", "pairs", 0, "correlation"), 1.1),
+        (("correlations", "365", "pairs", 0, "low"), -1.1),
+        (("correlations", "30", "common_mode_share", "value"), 1.1),
+        (("correlations", "30", "interval", "level"), 95),
+        (("co_depegs", 0, "rate_together"), -1.0),
+        (("co_depegs", 0, "share_together_high"), 1.1),
+        (("tail_dependence", 0, "tail_dependence"), 1.1),
+        (("depeg_events", 0, "min_price"), 0.0),
+        (("depeg_events", 0, "duration_seconds"), -1.0),
+        (("historical_comparison", "correlation_regime_change", "p_value"), 1.1),
+        (("historical_comparison", "portfolio_growth_7d"), -1.1),
+        (("inputs", "volatility", "USDC"), -0.1),
         (("historical_comparison", "correlation_regime_change"), None),
     ],
 )
@@ -343,3 +365,22 @@ def test_it_refuses_values_that_cannot_be(documents, path, value):
         holder[key] = value
 
     assert not VALIDATOR.is_valid(changed(documents["history"], path, put))
+
+
+def test_numbers_without_a_range_are_those_that_have_none():
+    """Amounts that may be gains, changes, what depends on a rule, and what rounding may take past its bound."""
+    ranged = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+    free = {
+        path.split("/")[-1]
+        for path, node in nodes(SCHEMA)
+        if {"number", "integer"}
+        & {*([node["type"]] if isinstance(node.get("type"), str) else node.get("type", []))}
+        and not any(name in node for name in ranged)
+    }
+
+    assert free == {
+        "value", "low", "high", "worst_case", "best_case", "loss", "items", "before", "after", "published_before",
+        "capital_usd", "btc_value_usd", "aggregate_limit_usd", "additionalProperties", "change_usd",
+        "capital_change_usd", "btc_value_change_usd", "coverage_change_usd", "var_trend_30d", "var_95_vs_30d_avg",
+        "threshold", "bound", "smallest_eigenvalue", "common_mode",
+    }  # fmt: skip
