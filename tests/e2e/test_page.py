@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from io import BytesIO
 
 import pytest
+from PIL import Image
 
 import tonsurance_risk as tr
 from pages import hostile_report, report_of
@@ -22,7 +24,11 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this ma
 TOO_WIDE = """() => [...document.querySelectorAll('body *')].filter(
     one => !one.closest('.scroll, svg, .skip') && one.getBoundingClientRect().right > innerWidth + 0.5
 ).map(one => one.outerHTML.slice(0, 200))"""
-TEXTS = "() => [...document.querySelectorAll('svg:not([aria-labelledby=correlations-words]) text')]"
+TEXTS = "() => [...document.querySelectorAll('svg text')].filter(one => one.getClientRects().length)"
+CUT_OFF = """() => [...document.querySelectorAll('.scroll')].filter(
+    one => one.scrollWidth > one.clientWidth
+).map(one => [one.getAttribute('aria-label'), one.scrollWidth, one.clientWidth])"""
+UNFOLD = "document.querySelectorAll('details').forEach(one => { one.open = true })"
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +81,47 @@ def test_it_fits_and_is_quiet(opened, address, width):
     for _ in ("folded", "unfolded"):
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert [] == page.evaluate(TOO_WIDE)
-        page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
+        page.evaluate(UNFOLD)
     assert [address] == page.heard
     assert page.evaluate("window.hacked === undefined")
     assert 0 == page.locator("script").count()
     assert page.title().startswith("Risk report 2024-")
+
+
+def test_no_table_is_cut_off_on_a_phone(opened):
+    """Nothing has to be scrolled sideways; cells that stand below each other say what they are."""
+    page = opened(375)
+    page.evaluate(UNFOLD)
+
+    assert [] == page.evaluate(CUT_OFF)
+    assert '"severity"' == page.evaluate(
+        "getComputedStyle(document.querySelector('[data-label=severity]'), '::before').content"
+    )
+
+
+def test_what_is_wider_than_a_phone_is_seen_to_go_on(opened):
+    """A shadow at the edge behind which a table goes on, and none where it ends."""
+    page = opened(375)
+    page.evaluate(UNFOLD)
+    page.evaluate(
+        """document.querySelector('.scroll').replaceChildren(
+            Object.assign(document.createElement('div'), {style: 'width: 60rem; height: 9rem'})
+        )"""
+    )
+    box = page.locator(".scroll").first
+
+    def edges():
+        """Return the luminance of the outermost pixels, left and right."""
+        with Image.open(BytesIO(box.screenshot())).convert("L") as seen:
+            return [seen.getpixel((column, seen.height // 3)) for column in (0, seen.width - 1)]
+
+    left, right = edges()
+    assert 255 == left
+    assert right < 180
+    box.evaluate("one => { one.scrollLeft = one.scrollWidth }")
+    left, right = edges()
+    assert left < 180
+    assert 255 == right
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -89,7 +131,7 @@ def test_axe_finds_nothing_serious(opened, width, scheme):
     from axe_playwright_python.sync_playwright import Axe
 
     page = opened(width, scheme)
-    page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
+    page.evaluate(UNFOLD)
 
     found = Axe().run(page).response["violations"]
 
@@ -142,3 +184,16 @@ def test_paper_is_light_and_whole(opened):
 
     assert "rgb(255, 255, 255)" == page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert [] == page.evaluate(TOO_WIDE.replace(".scroll, svg", "svg"))
+
+
+def test_paper_has_what_a_screen_folds(opened):
+    """Tables that nobody unfolded are on paper, and nowhere else."""
+    page = opened(680)
+    shown = "[...document.querySelectorAll('details table')].map(one => one.checkVisibility() && one.offsetHeight > 40)"
+
+    on_screen = page.evaluate(shown)
+    page.emulate_media(media="print")
+
+    assert len(on_screen) > 4
+    assert {False} == set(on_screen)
+    assert {True} == set(page.evaluate(shown))

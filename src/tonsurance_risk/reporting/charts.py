@@ -17,7 +17,7 @@ from tonsurance_risk.core.stress import LARGE_SHARE_OF_CAPITAL
 from tonsurance_risk.model import BTC, DepegEvent
 from tonsurance_risk.redaction import one_line
 from tonsurance_risk.report import RiskReport
-from tonsurance_risk.reporting.svg import inline_svg, page_style
+from tonsurance_risk.reporting.svg import FINE_PRINT, inline_svg, page_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,15 +45,12 @@ class Chart:
         What it is, and what it shows, for those who do not see it; plain text.
     svg : str
         The drawing, as an element of HTML.
-    is_wide : bool
-        Whether it needs more width than a phone has.
     """
 
     name: str
     title: str
     words: str
     svg: str = attrs.field(repr=False)
-    is_wide: bool = False
 
 
 def report_charts(report: RiskReport, contributions: Mapping[str, float]) -> dict[str, Chart]:
@@ -86,16 +83,13 @@ def _chart(
     draw: Callable[[Axes], object],
     *,
     height: float,
-    width: float = _WIDTH,
 ) -> Chart:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
     draw(figure.add_subplot())
     svg = inline_svg(figure, name, f"{name}-words")
-    return Chart(
-        name=name, title=_kept_together(title), words=_kept_together(words), svg=svg, is_wide=width > _WIDTH
-    )
+    return Chart(name=name, title=_kept_together(title), words=_kept_together(words), svg=svg)
 
 
 def _losses(report: RiskReport) -> Chart:
@@ -173,15 +167,30 @@ def _correlations(report: RiskReport) -> Chart:
         f"have too few observations and take the default"
         f"{_only(matrix.assets, report.shock_matrix.assets, 'assets', 'coverage')}."
     )
-    size, names = 0.32 * len(matrix.assets), 0.09 * min(max(map(len, matrix.assets)), 18)  # inch
+    names = 0.07 * min(max(map(len, matrix.assets)), 18)  # inch
+    cell = min((_WIDTH - names - 0.3) / len(matrix.assets), 0.5)
     return _chart(
         "correlations",
         "Correlations",
         words,
-        lambda ax: plots.correlation_heatmap(matrix, ax),
-        height=size + 0.5 + names,
-        width=max(size + 1.1 + names, _WIDTH),
+        lambda ax: _heatmap(matrix, ax, cell),
+        height=cell * len(matrix.assets) + names + 1.2,
     )
+
+
+def _heatmap(matrix: CorrelationMatrix, ax: Axes, cell: float) -> None:
+    """Draw it as high as wide: names as large as the rows, numbers as the cells [inch], the colour bar below."""
+    plots.correlation_heatmap(matrix, ax)
+    ax.set_title(ax.get_title(), size=8.0)
+    ax.tick_params(labelsize=min(8.0, 0.7 * 72.0 * cell))
+    for number in ax.texts:
+        number.set(size=min(8.0, 0.33 * 72.0 * cell), gid=FINE_PRINT)
+    (image,) = ax.images
+    if image.colorbar is not None:
+        image.colorbar.remove()
+    bar = ax.figure.colorbar(image, ax=ax, location="bottom", aspect=40.0)
+    bar.set_label("correlation", size=8.0)
+    bar.ax.tick_params(labelsize=8.0)
 
 
 def _most_covered(report: RiskReport) -> CorrelationMatrix:

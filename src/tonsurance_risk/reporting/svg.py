@@ -44,6 +44,8 @@ _OF_THE_PAGE = {
 _COLOUR = re.compile("|".join(_OF_THE_PAGE))
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}")
 _REFERENCE = re.compile(r"(?:url\()?#([\w.-]+)\)?")
+FINE_PRINT = "fine-print"
+"""The ``gid`` of text that a phone has no room for; on the page, its class."""
 _LEFT_OUT = ("metadata", "style")
 
 
@@ -93,6 +95,8 @@ def inline_svg(figure: Figure, name: str, labelled_by: str) -> str:
             element.text = None
         attributes = {_local(key): value for key, value in element.attrib.items()}
         element.attrib.clear()
+        if attributes.get("id") == FINE_PRINT:
+            element.set("class", FINE_PRINT)
         element.attrib.update(
             {key: text for key, value in attributes.items() if (text := _short(key, value, ids))}
         )

@@ -35,6 +35,20 @@ def page(report):
     return tr.render_html(report)
 
 
+@pytest.fixture(scope="module")
+def explained(report):
+    """A report a day after one of another book, capital, scenario and seed."""
+    scenarios = tr.builtin_scenarios()
+    other = [attrs.evolve(scenarios[0], weight=2.0), *scenarios[1:]]
+    policies = [attrs.evolve(report.vault.policies[0], coverage=1_000.0), *report.vault.policies[1:]]
+    vault = attrs.evolve(report.vault, capital=report.vault.capital - 1e4, policies=policies)
+    earlier = report_of(vault=vault, scenarios=other, seed=5)
+    before = tr.EarlierRun(
+        as_of=report.as_of - pd.Timedelta(days=1), run_inputs_sha256="0" * 64, sample=earlier.sample, published={}
+    )
+    return report_of(before=before)
+
+
 def parsed(page):
     """Parse a page; what a validating parser does not accept is an error."""
     return html5lib.HTMLParser(strict=True).parse(page)
@@ -101,6 +115,19 @@ def test_every_chart_is_said_in_words(page):
     assert "1 depeg events of 1 coins" in words["timeline-words"]
 
 
+def test_cells_that_stand_alone_on_a_phone_say_what_they_are(explained):
+    """Every cell of a table whose rows become blocks has the head of its column as its label."""
+    stacked = [
+        one for one in parsed(tr.render_html(explained)).iter(f"{HTML}table") if one.get("class") == "stacks"
+    ]
+
+    assert 6 <= len(stacked)
+    for table in stacked:
+        heads = [text_of(one) for one in table.find(f"{HTML}thead").iter(f"{HTML}th")]
+        for row in table.find(f"{HTML}tbody"):
+            assert heads[1:] == [cell.get("data-label") for cell in row.iter(f"{HTML}td")], text_of(table[0])
+
+
 def test_every_estimate_has_its_interval_and_unit(report, page):
     """In the headline, as the document has them."""
     risk = report.to_dict()["var_analysis"]
@@ -124,17 +151,8 @@ def test_what_cannot_be_computed_says_why(page):
     assert "Cannot be explained" in changes
 
 
-def test_the_explanation_of_the_change(report):
+def test_the_explanation_of_the_change(explained):
     """Parts of each measure with intervals, and what differs: the book, its capital, a scenario and the seed."""
-    scenarios = tr.builtin_scenarios()
-    other = [attrs.evolve(scenarios[0], weight=2.0), *scenarios[1:]]
-    policies = [attrs.evolve(report.vault.policies[0], coverage=1_000.0), *report.vault.policies[1:]]
-    vault = attrs.evolve(report.vault, capital=report.vault.capital - 1e4, policies=policies)
-    earlier = report_of(vault=vault, scenarios=other, seed=5)
-    before = tr.EarlierRun(
-        as_of=report.as_of - pd.Timedelta(days=1), run_inputs_sha256="0" * 64, sample=earlier.sample, published={}
-    )
-    explained = report_of(before=before)
     measure = explained.to_dict()["var_explanation"]["measures"]["cvar_99"]
 
     changes = section(parsed(tr.render_html(explained)), "changes")
@@ -148,7 +166,7 @@ def test_the_explanation_of_the_change(report):
     assert f"after {explained.sample.value_at_risk(0.95).value:,.0f} USD" in changes
     assert "capital +10,000 USD; coverage +" in changes
     assert "1 policy changed" in changes
-    assert f"share of {scenarios[0].name} " in changes
+    assert f"share of {tr.builtin_scenarios()[0].name} " in changes
     assert "(weight changed)" in changes
     assert "seed 5, now 0" in changes
 
