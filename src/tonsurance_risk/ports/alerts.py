@@ -75,6 +75,7 @@ class AlertMessage:
 
     Examples
     --------
+    >>> from datetime import UTC, datetime
     >>> AlertMessage(
     ...     key="risk_report:USDC:depeg",
     ...     action="trigger",
