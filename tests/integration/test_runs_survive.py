@@ -154,16 +154,17 @@ def test_a_worker_that_hangs_is_stopped(tmp_path, monkeypatch, stopped):
     helper = threading.Thread(target=freeze)
     if stopped:
         helper.start()
+    limit = 3 if stopped else 12  # one that is to end by itself must have begun, on a busy machine too
     before = time.monotonic()
     arguments = ["serve", "--port", "0", "--db", "sqlite:///risk.db"]
-    ended = supervised(arguments, timeout=timedelta(seconds=3), stop=stop, environment=os.environ)
+    ended = supervised(arguments, timeout=timedelta(seconds=limit), stop=stop, environment=os.environ)
     took = time.monotonic() - before
     if stopped:
         helper.join()
 
-    assert ended.stopped_for == "it took longer than 0:00:03"
+    assert ended.stopped_for == f"it took longer than {timedelta(seconds=limit)}"
     assert ended.code == (-signal.SIGKILL if stopped else 0)
-    assert took < (3 + GRACE.total_seconds() + 4 if stopped else 3 + 4)
+    assert took < (limit + GRACE.total_seconds() + 4 if stopped else limit + 4)
 
 
 def own_children() -> list[int]:
