@@ -34,20 +34,9 @@ from tonsurance_risk.core.simulation import MOST_SIMULATIONS, adaptive_simulatio
 from tonsurance_risk.core.stress import stress_test
 from tonsurance_risk.core.volatility import estimate_volatility
 from tonsurance_risk.errors import GranularityError, InsufficientDataError
-from tonsurance_risk.model import (
-    BTC,
-    YEAR,
-    AccruingPeg,
-    DepegEvent,
-    Peg,
-    Scenario,
-    Vault,
-    as_utc,
-    iso,
-    text,
-    whole,
-)
+from tonsurance_risk.model import BTC, YEAR, AccruingPeg, DepegEvent, Peg, Scenario, Vault
 from tonsurance_risk.report import RiskReport
+from tonsurance_risk.values import as_utc, iso, text, whole
 
 STEP_FACTOR = 1.5
 """How far the median distance of stamps may be from the stated step."""

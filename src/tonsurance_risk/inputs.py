@@ -23,7 +23,8 @@ from tonsurance_risk.core.correlation import CorrelationMatrix
 from tonsurance_risk.core.sample import LossSample
 from tonsurance_risk.core.simulation import simulate_losses
 from tonsurance_risk.errors import SettingsError
-from tonsurance_risk.model import AccruingPeg, Asset, Direction, FixedPeg, FloatArray, Peg, Policy, Scenario, Vault
+from tonsurance_risk.model import AccruingPeg, Asset, Direction, FixedPeg, Peg, Policy, Scenario, Vault
+from tonsurance_risk.values import FloatArray
 
 _Json: TypeAlias = Any
 """What json.loads gives when objects are tuples of pairs."""

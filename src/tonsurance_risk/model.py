@@ -16,13 +16,10 @@ from typing import Any, Literal, TypeAlias, cast
 import attrs
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from tonsurance_risk.errors import InvalidPriceError
+from tonsurance_risk.values import FloatArray, IntArray, checked, iso, plain, read_only, text, unique, within
 
-FloatArray: TypeAlias = NDArray[np.float64]
-IntArray: TypeAlias = NDArray[np.int64]
-BoolArray: TypeAlias = NDArray[np.bool_]
 Direction: TypeAlias = Literal["below", "above"]
 
 YEAR = timedelta(days=365)
@@ -31,121 +28,6 @@ YEAR = timedelta(days=365)
 BTC = "BTC"
 MOST_SEED = 2**63 - 1
 """What a database can keep."""
-
-
-def as_utc(time: datetime, name: str = "time") -> pd.Timestamp:
-    """Return `time` as a UTC timestamp.
-
-    Raises
-    ------
-    InvalidPriceError
-        If `time` is naive or not a time.
-    """
-    if not isinstance(time, datetime) or pd.isna(time):
-        raise InvalidPriceError(f"{name} must be a tz-aware datetime, found {time!r}", observed=time)
-    if time.tzinfo is None:
-        raise InvalidPriceError(
-            f"{name} must be tz-aware (UTC), found the naive {time.isoformat()}", time=time, observed=time
-        )
-    return pd.Timestamp(time).tz_convert("UTC")
-
-
-def iso(time: datetime) -> str:
-    """Return `time` as ISO 8601 with a Z, as it is written in JSON and messages."""
-    return time.isoformat().replace("+00:00", "Z")
-
-
-def iso_or_none(time: datetime | None) -> str | None:
-    """Return `iso` of `time`, or None where there is none."""
-    return None if time is None else iso(time)
-
-
-def read_only(values: Any, dtype: Any = None) -> NDArray[Any]:
-    """Return a copy of `values` that cannot be written to."""
-    array = np.array(values, dtype=dtype)
-    array.setflags(write=False)
-    return array
-
-
-def _plain(value: float) -> float:
-    """Return a number of any kind as a float; anything else as it is, for the validator to refuse."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        return value
-    try:
-        return float(value)
-    except OverflowError:  # a whole number beyond the largest float
-        return math.inf
-
-
-def read_only_series(series: pd.Series) -> pd.Series:
-    """Return a copy of a Series whose values cannot be written to."""
-    return pd.Series(read_only(series.to_numpy()), index=series.index, name=series.name, copy=False)
-
-
-def finite(value: object, name: str) -> float:
-    """Return `value` as a float; a `ValueError` naming `name` when it is not a finite number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise ValueError(f"{name} must be an int or a float, found {value!r}")
-    number = _plain(cast("float", value))
-    if not math.isfinite(number):
-        raise ValueError(f"{name} must be a finite number, found {value!r}")
-    return number
-
-
-def within(value: object, name: str, low: float, high: float = math.inf, *, open_low: bool = False) -> float:
-    """Return `value` as a float in [low, high], or (low, high] with `open_low`; else a `ValueError`."""
-    number = finite(value, name)
-    if number < low or number > high or (open_low and number == low):
-        bracket = "(" if open_low else "["
-        accepted = (
-            f"in {bracket}{low:g}, {high:g}]"
-            if math.isfinite(high)
-            else (f"> {low:g}" if open_low else f">= {low:g}")
-        )
-        raise ValueError(f"{name} must be a number {accepted}, found {value!r}")
-    return number
-
-
-def text(value: object, name: str) -> str:
-    """Return `value` when it is a non-empty string; else a `ValueError`."""
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{name} must be a non-empty string, found {value!r}")
-    return value
-
-
-def whole(value: object, name: str, low: int, high: int | None = None) -> int:
-    """Return `value` as an int in [low, high]; a `ValueError` for anything else, 2.5 and True included."""
-    accepted = f"a whole number >= {low}" if high is None else f"a whole number from {low:,} to {high:,}"
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise ValueError(f"{name} must be {accepted}, found {value!r}")
-    if value < low or (high is not None and value > high):
-        raise ValueError(f"{name} must be {accepted}, found {value!r}")
-    return int(value)
-
-
-def span(value: object, name: str) -> timedelta:
-    """Return `value` when it is a non-negative timedelta; else a `ValueError`."""
-    if not isinstance(value, timedelta) or pd.isna(value) or value < timedelta(0):
-        raise ValueError(f"{name} must be a datetime.timedelta >= 0, found {value!r}")
-    return value
-
-
-def _field(check: Callable[..., Any], *arguments: Any, **options: Any) -> Callable[..., Any]:
-    """Turn a check into an attrs validator that names the field."""
-
-    def validate(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-        check(value, attribute.name, *arguments, **options)
-
-    return validate
-
-
-def unique(names: Iterable[str], what: str) -> None:
-    """Raise a `ValueError` that names the first doubled name."""
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise ValueError(f"{what} must be unique, found {name!r} twice")
-        seen.add(name)
 
 
 @attrs.frozen
@@ -158,7 +40,7 @@ class FixedPeg:
     FixedPeg(price=1.0)
     """
 
-    price: float = attrs.field(converter=_plain, validator=_field(within, 0.0, open_low=True))
+    price: float = attrs.field(converter=plain, validator=checked(within, 0.0, open_low=True))
 
 
 @attrs.frozen(kw_only=True)
@@ -186,12 +68,12 @@ class AccruingPeg:
     therefore looks only for discounts of such coins.
     """
 
-    rise: float = attrs.field(default=0.50, converter=_plain, validator=_field(within, 0.0))
-    fall: float = attrs.field(default=0.10, converter=_plain, validator=_field(within, 0.0, 1.0))
+    rise: float = attrs.field(default=0.50, converter=plain, validator=checked(within, 0.0))
+    fall: float = attrs.field(default=0.10, converter=plain, validator=checked(within, 0.0, 1.0))
     start: float | None = attrs.field(
         default=None,
-        converter=attrs.converters.optional(_plain),
-        validator=attrs.validators.optional(_field(within, 0.0, open_low=True)),
+        converter=attrs.converters.optional(plain),
+        validator=attrs.validators.optional(checked(within, 0.0, open_low=True)),
     )
 
 
@@ -205,11 +87,11 @@ PegLike: TypeAlias = AnyPeg | Mapping[str, AnyPeg] | None
 class Asset:
     """A coin: its symbol, name, CoinGecko id and peg (None: no peg, never detected on)."""
 
-    symbol: str = attrs.field(validator=_field(text))
+    symbol: str = attrs.field(validator=checked(text))
     name: str = attrs.field(
-        default=attrs.Factory(lambda self: self.symbol, takes_self=True), validator=_field(text)
+        default=attrs.Factory(lambda self: self.symbol, takes_self=True), validator=checked(text)
     )
-    coingecko_id: str | None = attrs.field(default=None, validator=attrs.validators.optional(_field(text)))
+    coingecko_id: str | None = attrs.field(default=None, validator=attrs.validators.optional(checked(text)))
     peg: Peg | None = attrs.field(
         default=FixedPeg(1.0),
         validator=attrs.validators.instance_of((FixedPeg, AccruingPeg, type(None))),
@@ -322,23 +204,23 @@ class Scenario:
         Whether the scenario is sampled.
     """
 
-    name: str = attrs.field(validator=_field(text))
-    probability: float = attrs.field(converter=_plain, validator=_field(within, 0.0, 1.0))
+    name: str = attrs.field(validator=checked(text))
+    probability: float = attrs.field(converter=plain, validator=checked(within, 0.0, 1.0))
     prices: Mapping[str, float] = attrs.field(factory=dict, converter=_scenario_prices, kw_only=True)
-    btc_change: float = attrs.field(default=0.0, converter=_plain, validator=_field(within, -1.0), kw_only=True)
-    weight: float = attrs.field(default=1.0, converter=_plain, validator=_field(within, 0.0), kw_only=True)
-    kind: str = attrs.field(default="synthetic", validator=_field(text), kw_only=True)
+    btc_change: float = attrs.field(default=0.0, converter=plain, validator=checked(within, -1.0), kw_only=True)
+    weight: float = attrs.field(default=1.0, converter=plain, validator=checked(within, 0.0), kw_only=True)
+    kind: str = attrs.field(default="synthetic", validator=checked(text), kw_only=True)
     severity_multiplier: float = attrs.field(
-        default=1.0, converter=_plain, validator=_field(within, 0.0), kw_only=True
+        default=1.0, converter=plain, validator=checked(within, 0.0), kw_only=True
     )
     correlation_shift: float = attrs.field(
-        default=0.0, converter=_plain, validator=_field(within, -1.0, 1.0), kw_only=True
+        default=0.0, converter=plain, validator=checked(within, -1.0, 1.0), kw_only=True
     )
     volatility_multiplier: float = attrs.field(
-        default=1.0, converter=_plain, validator=_field(within, 0.0), kw_only=True
+        default=1.0, converter=plain, validator=checked(within, 0.0), kw_only=True
     )
     liquidity_impact: float = attrs.field(
-        default=0.0, converter=_plain, validator=_field(within, 0.0), kw_only=True
+        default=0.0, converter=plain, validator=checked(within, 0.0), kw_only=True
     )
     source: str = attrs.field(default="", validator=attrs.validators.instance_of(str), kw_only=True)
     is_active: bool = attrs.field(default=True, validator=attrs.validators.instance_of(bool), kw_only=True)
@@ -371,11 +253,11 @@ class Policy:
     array([     0.,  20000., 100000.])
     """
 
-    policy_id: str = attrs.field(validator=_field(text))
-    asset: str = attrs.field(validator=_field(text))
-    coverage: float = attrs.field(converter=_plain, validator=_field(within, 0.0, open_low=True))
-    trigger_price: float = attrs.field(converter=_plain, validator=_field(within, 0.0, open_low=True))
-    floor_price: float = attrs.field(converter=_plain, validator=_field(within, 0.0))
+    policy_id: str = attrs.field(validator=checked(text))
+    asset: str = attrs.field(validator=checked(text))
+    coverage: float = attrs.field(converter=plain, validator=checked(within, 0.0, open_low=True))
+    trigger_price: float = attrs.field(converter=plain, validator=checked(within, 0.0, open_low=True))
+    floor_price: float = attrs.field(converter=plain, validator=checked(within, 0.0))
 
     def __attrs_post_init__(self) -> None:
         if not self.trigger_price > self.floor_price:
@@ -480,14 +362,14 @@ class Vault:
     `columns` are the policies as arrays.
     """
 
-    capital: float = attrs.field(converter=_plain, validator=_field(within, 0.0, open_low=True))
+    capital: float = attrs.field(converter=plain, validator=checked(within, 0.0, open_low=True))
     policies: tuple[Policy, ...] = attrs.field(converter=_policies)
-    btc_value: float = attrs.field(default=0.0, converter=_plain, validator=_field(within, 0.0), kw_only=True)
+    btc_value: float = attrs.field(default=0.0, converter=plain, validator=checked(within, 0.0), kw_only=True)
     assets: tuple[Asset, ...] = attrs.field(default=(), converter=_own_assets, kw_only=True)
     aggregate_limit: float | None = attrs.field(
         default=None,
-        converter=attrs.converters.optional(_plain),
-        validator=attrs.validators.optional(_field(within, 0.0, open_low=True)),
+        converter=attrs.converters.optional(plain),
+        validator=attrs.validators.optional(checked(within, 0.0, open_low=True)),
         kw_only=True,
     )
     columns: PolicyColumns = attrs.field(

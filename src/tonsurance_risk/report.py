@@ -23,7 +23,8 @@ from tonsurance_risk.core.recommendations import Recommendation
 from tonsurance_risk.core.simulation import LossSample
 from tonsurance_risk.core.stress import StressResult
 from tonsurance_risk.core.tables import json_rows
-from tonsurance_risk.model import BTC, YEAR, DepegEvent, Scenario, Vault, iso
+from tonsurance_risk.model import BTC, YEAR, DepegEvent, Scenario, Vault
+from tonsurance_risk.values import iso
 from tonsurance_risk.version import __version__
 
 SCHEMA_VERSION = 2

@@ -24,7 +24,6 @@ import pytest
 from servers.faults import drip, hang, plain, redirect, reset
 from servers.receiver import receiving
 from tonsurance_risk.errors import AlertRefusedError, AlertUndeliveredError, SettingsError
-from tonsurance_risk.model import iso
 from tonsurance_risk.ports import AlertMessage
 from tonsurance_risk.reporting.sinks import FileSink, LogSink, open_sinks
 from tonsurance_risk.reporting.sinks.content import MOST_BYTES
@@ -40,6 +39,7 @@ from tonsurance_risk.settings import (
     PagerDutySinkSettings,
     WebhookSinkSettings,
 )
+from tonsurance_risk.values import iso
 
 CANARY = "canary/0123456789+abcdefghi=jklm"
 ROUTING_KEY = "R0123456789abcdefghijklmnopqrstu"

@@ -13,7 +13,7 @@ import pytest
 
 import tonsurance_risk as tr
 from tonsurance_risk.errors import InsufficientDataError, InvalidPriceError
-from tonsurance_risk.model import iso
+from tonsurance_risk.values import iso
 
 DAY = timedelta(days=1)
 AS_OF = pd.Timestamp("2024-12-31", tz="UTC")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import tonsurance_risk as tr
 from tonsurance_risk.errors import InvalidPriceError
-from tonsurance_risk.model import as_utc, iso
+from tonsurance_risk.values import as_utc, iso
 
 POLICY = {"policy_id": "P1", "asset": "USDC", "coverage": 1e5, "trigger_price": 0.95, "floor_price": 0.5}
 NOT_NUMBERS = [math.nan, math.inf, "1", None, True]

@@ -12,11 +12,12 @@ import typer
 from tonsurance_risk.cli.db import ATTENTION, DONE, Database, Json, opened
 from tonsurance_risk.errors import SettingsError
 from tonsurance_risk.inputs import read_vault, sample_vault
-from tonsurance_risk.model import Scenario, iso
+from tonsurance_risk.model import Scenario
 from tonsurance_risk.ports import Store
 from tonsurance_risk.reporting.files import json_text
 from tonsurance_risk.runner.calibration import backtest_scenarios, calibrate_scenarios, calibrated_scenarios
 from tonsurance_risk.sources.steps import STEPS
+from tonsurance_risk.values import iso
 
 app = typer.Typer(
     help="List, calibrate and backtest the scenarios of a database.",

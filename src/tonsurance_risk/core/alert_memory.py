@@ -10,7 +10,7 @@ import attrs
 import pandas as pd
 
 from tonsurance_risk.core.alerts import SEVERITIES, Alert, Severity
-from tonsurance_risk.model import iso
+from tonsurance_risk.values import iso
 
 COOL_DOWN = timedelta(days=2)
 """An alert is resolved once it has not fired for that long; until then it is open, and nothing more is said of it.

@@ -11,7 +11,8 @@ import pandas as pd
 from tonsurance_risk.assets import canonical
 from tonsurance_risk.core.portfolio import PortfolioMetrics
 from tonsurance_risk.core.stress import LARGE_SHARE_OF_CAPITAL, StressResult
-from tonsurance_risk.model import BTC, DepegEvent, Scenario, Vault, iso
+from tonsurance_risk.model import BTC, DepegEvent, Scenario, Vault
+from tonsurance_risk.values import iso
 
 Severity = Literal["low", "medium", "high", "critical"]
 SEVERITIES: tuple[Severity, ...] = ("critical", "high", "medium", "low")

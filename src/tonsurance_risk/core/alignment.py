@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tonsurance_risk.core.prices import valid_prices
-from tonsurance_risk.model import FloatArray, IntArray, span
+from tonsurance_risk.values import FloatArray, IntArray, span
 
 AnyPrices = TypeVar("AnyPrices", pd.Series, pd.DataFrame)
 

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import special, stats
 
 from tonsurance_risk.errors import InsufficientDataError
-from tonsurance_risk.model import BoolArray, FloatArray, IntArray
+from tonsurance_risk.values import BoolArray, FloatArray, IntArray
 
 Method: TypeAlias = Literal["pearson", "spearman", "kendall", "exponential", "ledoit_wolf"]
 METHODS: tuple[Method, ...] = ("pearson", "spearman", "kendall", "exponential", "ledoit_wolf")

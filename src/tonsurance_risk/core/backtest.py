@@ -16,7 +16,8 @@ from scipy import special, stats
 
 from tonsurance_risk.core.measures import checked_losses, exact_level
 from tonsurance_risk.core.tables import json_rows
-from tonsurance_risk.model import MOST_SEED, BoolArray, FloatArray, IntArray, read_only, whole
+from tonsurance_risk.model import MOST_SEED
+from tonsurance_risk.values import BoolArray, FloatArray, IntArray, read_only, whole
 
 Zone = Literal["green", "yellow", "red"]
 

@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 
 from tonsurance_risk.core.backtest import SIZE, aligned
 from tonsurance_risk.core.measures import exact_level
-from tonsurance_risk.model import MOST_SEED, FloatArray, read_only, read_only_series, whole, within
+from tonsurance_risk.model import MOST_SEED
+from tonsurance_risk.values import FloatArray, read_only, read_only_series, whole, within
 
 SIZES = (SIZE, 0.01)
 """Of the tests whose critical values are given."""

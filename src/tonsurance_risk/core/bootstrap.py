@@ -11,7 +11,7 @@ import numpy as np
 from scipy import special
 
 from tonsurance_risk.core.association import pairs_of
-from tonsurance_risk.model import BoolArray, FloatArray, IntArray, read_only
+from tonsurance_risk.values import BoolArray, FloatArray, IntArray, read_only
 
 ALL_STARTS = 512
 """Up to so many rows a block may begin at each of them. Of longer series blocks begin a quarter of their length

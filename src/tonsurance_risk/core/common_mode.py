@@ -13,7 +13,8 @@ import pandas as pd
 
 from tonsurance_risk.assets import NOT_COINS_ON_PEG, RESERVE_GROUPS
 from tonsurance_risk.core.prices import peg_of
-from tonsurance_risk.model import BoolArray, FixedPeg, FloatArray, IntArray, PegLike
+from tonsurance_risk.model import FixedPeg, PegLike
+from tonsurance_risk.values import BoolArray, FloatArray, IntArray
 
 FINDING = ["asset", "time", "price", "check", "action", "detail"]
 Action = Literal["reject", "flag"]

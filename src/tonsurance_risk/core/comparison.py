@@ -12,7 +12,8 @@ import pandas as pd
 from tonsurance_risk.core.dependence import Dependence
 from tonsurance_risk.core.prices import valid_index
 from tonsurance_risk.errors import InsufficientDataError
-from tonsurance_risk.model import DepegEvent, iso
+from tonsurance_risk.model import DepegEvent
+from tonsurance_risk.values import iso
 
 TREND = timedelta(days=30)
 GROWTH = timedelta(days=7)

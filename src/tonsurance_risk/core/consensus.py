@@ -16,7 +16,8 @@ from tonsurance_risk.assets import canonical
 from tonsurance_risk.core.alignment import align_prices, positive_step, prices_at
 from tonsurance_risk.core.prices import peg_reference, ticks_of, valid_prices
 from tonsurance_risk.core.quality import QualityReport, check_prices
-from tonsurance_risk.model import BoolArray, DepegEvent, FloatArray, PegLike, iso, span, within
+from tonsurance_risk.model import DepegEvent, PegLike
+from tonsurance_risk.values import BoolArray, FloatArray, iso, span, within
 
 _Table: TypeAlias = pd.DataFrame
 _same_table = attrs.cmp_using(eq=pd.DataFrame.equals)

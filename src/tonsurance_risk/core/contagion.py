@@ -21,7 +21,8 @@ from tonsurance_risk.core.scenarios import joint_episodes
 from tonsurance_risk.core.statistics import binomial_interval, checked_events, poisson_interval, years_by_asset
 from tonsurance_risk.core.windows import return_values
 from tonsurance_risk.errors import InsufficientDataError
-from tonsurance_risk.model import BTC, YEAR, BoolArray, DepegEvent, as_utc, iso, span, unique, whole, within
+from tonsurance_risk.model import BTC, YEAR, DepegEvent
+from tonsurance_risk.values import BoolArray, as_utc, iso, span, unique, whole, within
 
 TAIL_SHARE = 0.05
 LEAST_IN_TAIL = 5

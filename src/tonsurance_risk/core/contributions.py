@@ -18,7 +18,7 @@ import numpy as np
 
 from tonsurance_risk.core.engine import Blocks, Job, drawn
 from tonsurance_risk.core.payoff import Workspace
-from tonsurance_risk.model import BoolArray, FloatArray, IntArray
+from tonsurance_risk.values import BoolArray, FloatArray, IntArray
 
 
 @attrs.frozen(eq=False)

@@ -14,16 +14,7 @@ from tonsurance_risk.assets import canonical
 from tonsurance_risk.core.association import METHODS, Method, normal_interval
 from tonsurance_risk.core.bootstrap import BootstrapIntervals
 from tonsurance_risk.core.psd import PSD_TOLERANCE, lower_factor, nearest_correlation
-from tonsurance_risk.model import (
-    BoolArray,
-    FloatArray,
-    IntArray,
-    as_utc,
-    iso_or_none,
-    read_only,
-    text,
-    unique,
-)
+from tonsurance_risk.values import BoolArray, FloatArray, IntArray, as_utc, iso_or_none, read_only, text, unique
 
 RISK_LEVELS = ((0.9, "CRITICAL"), (0.8, "HIGH"), (0.7, "ELEVATED"))
 """Lower bounds of the correlation; below all of them, and for defaults, NORMAL."""

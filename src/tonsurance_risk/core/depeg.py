@@ -11,18 +11,8 @@ import numpy as np
 import pandas as pd
 
 from tonsurance_risk.core.prices import nanoseconds, observed_prices, peg_of, peg_reference, tick_of
-from tonsurance_risk.model import (
-    BTC,
-    AccruingPeg,
-    BoolArray,
-    DepegEvent,
-    Direction,
-    FloatArray,
-    IntArray,
-    PegLike,
-    span,
-    within,
-)
+from tonsurance_risk.model import BTC, AccruingPeg, DepegEvent, Direction, PegLike
+from tonsurance_risk.values import BoolArray, FloatArray, IntArray, span, within
 
 ACCRUING_HYSTERESIS = 0.005
 """How far above the threshold an accruing coin recovers by default: its reference moves with the price."""

@@ -25,7 +25,8 @@ from tonsurance_risk.core.sensitivity import CorrelationSensitivity, correlation
 from tonsurance_risk.core.tables import json_rows
 from tonsurance_risk.core.windows import correlation_windows
 from tonsurance_risk.errors import InsufficientDataError
-from tonsurance_risk.model import BTC, YEAR, DepegEvent, as_utc, iso
+from tonsurance_risk.model import BTC, YEAR, DepegEvent
+from tonsurance_risk.values import as_utc, iso
 
 WINDOWS = (30, 90, 365)
 RESAMPLES = 999

@@ -34,13 +34,8 @@ from tonsurance_risk.core.streaming import (
     time_of,
 )
 from tonsurance_risk.errors import InvalidPriceError
-from tonsurance_risk.model import (
-    BTC,
-    DepegEvent,
-    PegLike,
-    iso,
-    text,
-)
+from tonsurance_risk.model import BTC, DepegEvent, PegLike
+from tonsurance_risk.values import iso, text
 
 STATE_VERSION = 1
 """The version of the form of `DepegDetector.state`."""

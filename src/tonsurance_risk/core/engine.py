@@ -16,7 +16,8 @@ from tonsurance_risk.core.loss_model import LossModel, Segments
 from tonsurance_risk.core.payoff import Workspace
 from tonsurance_risk.core.sampling import BLOCK, REPLICATES, Draw, Plan, Sampler, block_sizes
 from tonsurance_risk.core.tally import Part, Tally
-from tonsurance_risk.model import FloatArray, Policy
+from tonsurance_risk.model import Policy
+from tonsurance_risk.values import FloatArray
 
 MOST_BLOCKS = 4
 """Blocks of the largest task: half a million simulations, 10 MB."""

@@ -19,7 +19,8 @@ from tonsurance_risk.core.run_changes import run_changes
 from tonsurance_risk.core.sample import LossSample
 from tonsurance_risk.core.sampling import Sampling
 from tonsurance_risk.core.simulation import simulate_losses
-from tonsurance_risk.model import Estimate, FloatArray, Scenario, Vault, iso
+from tonsurance_risk.model import Estimate, Scenario, Vault
+from tonsurance_risk.values import FloatArray, iso
 
 PARTS = ("vault", "prices_and_volatility", "correlations", "scenarios", "sampling_noise")
 GROUPS = 32

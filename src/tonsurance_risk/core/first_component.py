@@ -8,7 +8,7 @@ import numpy as np
 from tonsurance_risk.core.association import pearson_of_tails
 from tonsurance_risk.core.bootstrap import resample_correlations
 from tonsurance_risk.core.correlation import CorrelationMatrix
-from tonsurance_risk.model import FloatArray
+from tonsurance_risk.values import FloatArray
 
 _INDEPENDENT = 39
 """One of 40 is 2.5 %: so often a share above that of all 39 comes from coins that share nothing."""

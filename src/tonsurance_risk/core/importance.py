@@ -20,7 +20,7 @@ from tonsurance_risk.core.loss_model import LossModel, Segments
 from tonsurance_risk.core.measures import exact_level
 from tonsurance_risk.core.payoff import Workspace
 from tonsurance_risk.core.sampling import Tilt, multiply
-from tonsurance_risk.model import FloatArray, read_only
+from tonsurance_risk.values import FloatArray, read_only
 
 PILOT_KEY = 1 << 40
 """Spawn key of the pilot's stream: no block has it."""

@@ -17,7 +17,8 @@ from tonsurance_risk.core.measures import exact_level, tail_rank
 from tonsurance_risk.core.tally import Tally
 from tonsurance_risk.core.variance import Design, Steps, Tail, mean_variance, not_kept, share_variance
 from tonsurance_risk.errors import InsufficientDataError
-from tonsurance_risk.model import Estimate, FloatArray
+from tonsurance_risk.model import Estimate
+from tonsurance_risk.values import FloatArray
 
 FEW_TAIL_LOSSES = 10
 """Below this expected number of losses beyond the level a note says so."""

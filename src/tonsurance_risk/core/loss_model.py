@@ -24,7 +24,8 @@ from tonsurance_risk.core.correlation import CorrelationMatrix
 from tonsurance_risk.core.payoff import PayoutFunction, PayoutTable, Workspace, payout_functions
 from tonsurance_risk.core.psd import lower_factor
 from tonsurance_risk.core.scenarios import checked_scenarios, cumulated_shares, scenario_levels
-from tonsurance_risk.model import BTC, BoolArray, FloatArray, IntArray, Scenario, Vault, read_only, unique, within
+from tonsurance_risk.model import BTC, Scenario, Vault
+from tonsurance_risk.values import BoolArray, FloatArray, IntArray, read_only, unique, within
 
 LARGEST_SHOCK = 50.0
 """Largest sigma_i m_s: beyond it exp() of a common draw leaves the range of a float."""

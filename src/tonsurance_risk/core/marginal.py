@@ -17,7 +17,8 @@ from tonsurance_risk.core.measures import exact_level
 from tonsurance_risk.core.sample import LossSample
 from tonsurance_risk.core.sampling import Plan
 from tonsurance_risk.core.simulation import Run
-from tonsurance_risk.model import FloatArray, Policy, read_only
+from tonsurance_risk.model import Policy
+from tonsurance_risk.values import FloatArray, read_only
 
 SINGULAR = 1e-9
 """Singular values of a factor below this times the largest are 0: those that are not are roots of eigenvalues of

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tonsurance_risk.errors import InsufficientDataError
-from tonsurance_risk.model import FloatArray, finite
+from tonsurance_risk.values import FloatArray, finite
 
 
 def exact_level(level: float) -> Fraction:

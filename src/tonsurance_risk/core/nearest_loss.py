@@ -31,7 +31,7 @@ import numpy as np
 from scipy import optimize
 
 from tonsurance_risk.core.payoff import PayoutFunction
-from tonsurance_risk.model import FloatArray
+from tonsurance_risk.values import FloatArray
 
 Tangent: TypeAlias = Callable[[float], tuple[float, float]]
 """Takes a normal and returns a value and a slope of a concave function."""

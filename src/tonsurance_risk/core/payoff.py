@@ -10,7 +10,8 @@ import attrs
 import numpy as np
 
 from tonsurance_risk.assets import canonical
-from tonsurance_risk.model import FloatArray, IntArray, Policy, PolicyColumns, Vault, read_only
+from tonsurance_risk.model import Policy, PolicyColumns, Vault
+from tonsurance_risk.values import FloatArray, IntArray, read_only
 
 TABLE_TOLERANCE = 1e-6
 """The most by which a table may differ from its function, as a share of the function's largest payout."""

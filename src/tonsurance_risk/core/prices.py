@@ -13,20 +13,8 @@ import pandas as pd
 
 from tonsurance_risk.assets import canonical, own_peg
 from tonsurance_risk.errors import InvalidPriceError
-from tonsurance_risk.model import (
-    YEAR,
-    AccruingPeg,
-    BoolArray,
-    FixedPeg,
-    FloatArray,
-    IntArray,
-    Peg,
-    PegLike,
-    iso,
-    text,
-    unique,
-    within,
-)
+from tonsurance_risk.model import YEAR, AccruingPeg, FixedPeg, Peg, PegLike
+from tonsurance_risk.values import BoolArray, FloatArray, IntArray, iso, text, unique, within
 
 WARM_UP = timedelta(hours=24)
 """How long an accruing peg without `start` watches before it gives a reference."""

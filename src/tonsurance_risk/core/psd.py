@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tonsurance_risk.errors import ConvergenceError, NotPositiveDefiniteError
-from tonsurance_risk.model import FloatArray
+from tonsurance_risk.values import FloatArray
 
 PSD_TOLERANCE = 1e-10
 """A smallest eigenvalue of at least minus this counts as positive semi-definite."""

@@ -22,7 +22,8 @@ from tonsurance_risk.core.common_mode import (
     not_rejected,
 )
 from tonsurance_risk.core.prices import peg_reference, readable_prices
-from tonsurance_risk.model import FloatArray, IntArray, PegLike, as_utc, iso
+from tonsurance_risk.model import PegLike
+from tonsurance_risk.values import FloatArray, IntArray, as_utc, iso
 
 DAY = timedelta(days=1)
 MAD_TO_SIGMA = 1.482602218505602

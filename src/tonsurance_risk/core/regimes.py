@@ -17,7 +17,8 @@ from tonsurance_risk.core.bootstrap import correlation_of_moments, resample_corr
 from tonsurance_risk.core.correlation import CorrelationMatrix
 from tonsurance_risk.core.windows import LONGEST_WINDOW, MOST_RESAMPLES, correlation_matrix, timed_returns
 from tonsurance_risk.errors import InsufficientDataError
-from tonsurance_risk.model import MOST_SEED, FloatArray, IntArray, as_utc, iso, whole, within
+from tonsurance_risk.model import MOST_SEED
+from tonsurance_risk.values import FloatArray, IntArray, as_utc, iso, whole, within
 
 REGIME_MEAN, REGIME_RISE = 0.8, 0.20
 _PERMUTATIONS_AT_ONCE = 256

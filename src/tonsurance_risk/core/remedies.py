@@ -13,7 +13,8 @@ from tonsurance_risk.assets import canonical
 from tonsurance_risk.core.payoff import payout_functions
 from tonsurance_risk.core.portfolio import coverage_by_asset, spread
 from tonsurance_risk.core.scenarios import scenario_levels
-from tonsurance_risk.model import Scenario, Vault, finite
+from tonsurance_risk.model import Scenario, Vault
+from tonsurance_risk.values import finite
 
 ROUNDING = 1e-13
 """By so much of what it is taken of an amount is made larger, so that rounding does not leave it short."""

@@ -19,7 +19,8 @@ from tonsurance_risk.core.payoff import PayoutFunction
 from tonsurance_risk.core.stress import stress_test
 from tonsurance_risk.core.tables import json_rows
 from tonsurance_risk.errors import ConvergenceError, UnreachableLossError
-from tonsurance_risk.model import BTC, FloatArray, Scenario, Vault, whole, within
+from tonsurance_risk.model import BTC, Scenario, Vault
+from tonsurance_risk.values import FloatArray, whole, within
 
 PEG = Scenario("peg", 1.0)
 ROUNDING = 1e-12

@@ -33,7 +33,8 @@ from tonsurance_risk.core.sampling import BLOCK, Plan, Sampling
 from tonsurance_risk.core.tally import Tally
 from tonsurance_risk.core.variance import Design, Tail
 from tonsurance_risk.errors import InsufficientDataError
-from tonsurance_risk.model import BTC, Estimate, FloatArray, IntArray, Scenario, Vault, finite, within
+from tonsurance_risk.model import BTC, Estimate, Scenario, Vault
+from tonsurance_risk.values import FloatArray, IntArray, finite, within
 
 Keep = Literal["all", "tail"]
 Part = Literal["asset", "policy", "scenario"]

@@ -21,7 +21,7 @@ from scipy.stats import qmc
 from tonsurance_risk.core.loss_model import LossModel, Segments
 from tonsurance_risk.core.payoff import Workspace
 from tonsurance_risk.core.scenarios import indices_at
-from tonsurance_risk.model import FloatArray, IntArray, read_only
+from tonsurance_risk.values import FloatArray, IntArray, read_only
 
 Filler = Callable[[FloatArray], None]
 """Writes the next normals to an array of shape (n_normals, some simulations)."""

@@ -12,19 +12,8 @@ import numpy as np
 
 from tonsurance_risk.assets import STABLECOINS, canonical
 from tonsurance_risk.errors import InsufficientDataError
-from tonsurance_risk.model import (
-    BTC,
-    YEAR,
-    DepegEvent,
-    FloatArray,
-    IntArray,
-    Scenario,
-    iso,
-    span,
-    unique,
-    whole,
-    within,
-)
+from tonsurance_risk.model import BTC, YEAR, DepegEvent, Scenario
+from tonsurance_risk.values import FloatArray, IntArray, iso, span, unique, whole, within
 
 # Prices of a crisis in units of the peg reference. In the first column the lows of 10 to 14 March 2023: Chainlink
 # rounds on Arbitrum (USDC, DAI, FRAX, USDT, BUSD) and CoinMarketCap daily candles (USDP, LUSD). All others are

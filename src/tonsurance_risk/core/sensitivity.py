@@ -20,7 +20,8 @@ from tonsurance_risk.core.statistics import checked_events
 from tonsurance_risk.core.tables import json_rows
 from tonsurance_risk.core.windows import MOST_RESAMPLES, correlation_matrix, timed_returns
 from tonsurance_risk.errors import InsufficientDataError
-from tonsurance_risk.model import MOST_SEED, BoolArray, DepegEvent, FloatArray, IntArray, span, whole, within
+from tonsurance_risk.model import MOST_SEED, DepegEvent
+from tonsurance_risk.values import BoolArray, FloatArray, IntArray, span, whole, within
 
 _PAIRS_AT_ONCE = 64
 _ORDINARY_SAMPLES = 39

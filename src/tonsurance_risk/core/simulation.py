@@ -28,7 +28,8 @@ from tonsurance_risk.core.sample import Inputs, Keep, LossSample, kept_count
 from tonsurance_risk.core.sampling import BLOCK, MOST_POINTS, Plan, Sampling
 from tonsurance_risk.core.scenarios import checked_scenarios
 from tonsurance_risk.core.tally import Part, TailCollector, Tally, sum_of
-from tonsurance_risk.model import Estimate, Scenario, Vault, whole, within
+from tonsurance_risk.model import Estimate, Scenario, Vault
+from tonsurance_risk.values import whole, within
 
 MOST_SIMULATIONS = 1_000_000_000
 """Losses and scenario index of this many take 12 GB: the most with keep="all"."""

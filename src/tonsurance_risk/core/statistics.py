@@ -16,7 +16,8 @@ from tonsurance_risk.core.measures import exact_level
 from tonsurance_risk.core.scenarios import joint_episodes
 from tonsurance_risk.core.tables import json_value
 from tonsurance_risk.errors import InsufficientDataError
-from tonsurance_risk.model import DepegEvent, iso, span, unique, whole, within
+from tonsurance_risk.model import DepegEvent
+from tonsurance_risk.values import iso, span, unique, whole, within
 
 _Groups: TypeAlias = dict[tuple[str, ...], list[DepegEvent]]
 

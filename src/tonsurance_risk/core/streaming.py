@@ -27,15 +27,8 @@ from tonsurance_risk.core.prices import (
     valid_references,
     wrong_reference,
 )
-from tonsurance_risk.model import (
-    AccruingPeg,
-    FixedPeg,
-    PegLike,
-    as_utc,
-    finite,
-    whole,
-    within,
-)
+from tonsurance_risk.model import AccruingPeg, FixedPeg, PegLike
+from tonsurance_risk.values import as_utc, finite, whole, within
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 INFINITE = math.inf

@@ -12,7 +12,8 @@ import pandas as pd
 from tonsurance_risk.assets import check_symbols
 from tonsurance_risk.core.payoff import payout_functions
 from tonsurance_risk.core.scenarios import checked_scenarios, scenario_levels
-from tonsurance_risk.model import Scenario, Vault, read_only_series
+from tonsurance_risk.model import Scenario, Vault
+from tonsurance_risk.values import read_only_series
 
 LARGE_SHARE_OF_CAPITAL = 0.5
 

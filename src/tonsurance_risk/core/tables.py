@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tonsurance_risk.model import iso
+from tonsurance_risk.values import iso
 
 
 def json_rows(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tonsurance_risk.core.loss_model import Segments
 from tonsurance_risk.core.sampling import BLOCK, Draw
-from tonsurance_risk.model import FloatArray, IntArray
+from tonsurance_risk.values import FloatArray, IntArray
 
 
 @attrs.frozen(eq=False)

@@ -17,7 +17,7 @@ from scipy import special
 from tonsurance_risk.core.association import NORMAL_95
 from tonsurance_risk.core.sampling import BLOCK, REPLICATES, Sampling
 from tonsurance_risk.errors import InsufficientDataError
-from tonsurance_risk.model import BoolArray, FloatArray, IntArray
+from tonsurance_risk.values import BoolArray, FloatArray, IntArray
 
 PIECE = 1 << 20
 """Values that are summed at a time."""

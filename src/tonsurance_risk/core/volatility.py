@@ -13,7 +13,8 @@ from tonsurance_risk.assets import canonical
 from tonsurance_risk.core.prices import peg_reference, valid_prices
 from tonsurance_risk.core.quality import MAD_TO_SIGMA
 from tonsurance_risk.errors import InsufficientDataError
-from tonsurance_risk.model import BTC, BoolArray, DepegEvent, FloatArray, PegLike
+from tonsurance_risk.model import BTC, DepegEvent, PegLike
+from tonsurance_risk.values import BoolArray, FloatArray
 
 LEAST_OBSERVATIONS = 20
 BTC_DAYS = 10

@@ -26,7 +26,8 @@ from tonsurance_risk.core.correlation import CorrelationMatrix
 from tonsurance_risk.core.prices import valid_index, valid_prices
 from tonsurance_risk.core.returns import log_returns
 from tonsurance_risk.errors import InsufficientDataError, InvalidPriceError
-from tonsurance_risk.model import MOST_SEED, FloatArray, as_utc, iso, span, text, unique, whole, within
+from tonsurance_risk.model import MOST_SEED
+from tonsurance_risk.values import FloatArray, as_utc, iso, span, text, unique, whole, within
 
 LONGEST_WINDOW = 36_500
 """Days; a hundred years."""

@@ -10,7 +10,6 @@ import pandas as pd
 from tonsurance_risk.core.sample import LossSample
 from tonsurance_risk.core.stress import LARGE_SHARE_OF_CAPITAL, StressResult
 from tonsurance_risk.errors import InsufficientDataError
-from tonsurance_risk.model import BoolArray, FloatArray, IntArray
 from tonsurance_risk.plots.axes import (
     BLUE,
     ORANGE,
@@ -21,6 +20,7 @@ from tonsurance_risk.plots.axes import (
     labels,
     legend_above,
 )
+from tonsurance_risk.values import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

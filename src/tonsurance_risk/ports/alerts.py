@@ -11,7 +11,7 @@ import attrs
 import pandas as pd
 
 from tonsurance_risk.core.alerts import SEVERITIES, Severity
-from tonsurance_risk.model import as_utc
+from tonsurance_risk.values import as_utc
 
 
 @attrs.frozen(kw_only=True)

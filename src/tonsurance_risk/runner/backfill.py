@@ -12,7 +12,7 @@ import pandas as pd
 
 from tonsurance_risk.assets import STABLECOINS, get_asset
 from tonsurance_risk.errors import HistoryLimitError, RiskError, SettingsError, SourceError, UnknownAssetError
-from tonsurance_risk.model import BTC, as_utc, iso
+from tonsurance_risk.model import BTC
 from tonsurance_risk.ports import (
     Clock,
     MeteredSource,
@@ -36,6 +36,7 @@ from tonsurance_risk.runner.runs import recorded
 from tonsurance_risk.runner.usage import limit_credits, rows_written
 from tonsurance_risk.sources.detail import DETAIL, FetchDetail
 from tonsurance_risk.sources.steps import STEPS
+from tonsurance_risk.values import as_utc, iso
 
 _WORKERS = 4  # the answer of one call is waited for while others are on their way
 

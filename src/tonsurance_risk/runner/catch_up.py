@@ -11,13 +11,13 @@ import attrs
 import pandas as pd
 
 from tonsurance_risk.errors import ClockSuspectError, LockHeldError, SettingsError
-from tonsurance_risk.model import as_utc, iso
 from tonsurance_risk.ports import JobStatus, MeteredSource
 from tonsurance_risk.runner.daily import DAILY, DEPEG_BACKFILL
 from tonsurance_risk.runner.desk import INSTANT, Desk
 from tonsurance_risk.runner.jobs import Job, missing_dates, unmet_needs
 from tonsurance_risk.runner.runs import done_jobs, end_dead_run, run_jobs
 from tonsurance_risk.runner.weekly import WEEKLY
+from tonsurance_risk.values import as_utc, iso
 
 CHAINS: Mapping[str, tuple[Job[Desk], ...]] = {"daily": DAILY, "weekly": WEEKLY}
 JOBS: tuple[Job[Desk], ...] = (*DAILY, *WEEKLY)

@@ -16,7 +16,7 @@ import pandas as pd
 from tonsurance_risk.assessment import assess
 from tonsurance_risk.core.alert_memory import OpenAlert
 from tonsurance_risk.core.fingerprint import content_hash
-from tonsurance_risk.model import Scenario, Vault, as_utc, iso
+from tonsurance_risk.model import Scenario, Vault
 from tonsurance_risk.ports import Clock, JobLock, PriceSource, Store, SystemClock
 from tonsurance_risk.report import SCHEMA_VERSION, RiskReport
 from tonsurance_risk.reporting.files import save_report, writable_folder
@@ -29,6 +29,7 @@ from tonsurance_risk.runner.prices import other_prices
 from tonsurance_risk.runner.runs import details_of, run_job, under_lock
 from tonsurance_risk.runner.updates import update_correlations, update_depegs
 from tonsurance_risk.runner.usage import rows_written
+from tonsurance_risk.values import as_utc, iso
 from tonsurance_risk.version import __version__
 
 _log = logging.getLogger(__name__)

@@ -13,9 +13,9 @@ from tonsurance_risk.assessment import checked_events
 from tonsurance_risk.core.dependence import WINDOWS, Dependence, assess_dependence
 from tonsurance_risk.core.quality import QualityReport
 from tonsurance_risk.errors import SettingsError
-from tonsurance_risk.model import iso
 from tonsurance_risk.runner.detection import GatheredPrices
 from tonsurance_risk.sources.steps import STEPS
+from tonsurance_risk.values import iso
 
 
 @attrs.frozen(kw_only=True)

@@ -12,10 +12,11 @@ import attrs
 from tonsurance_risk.assets import STABLECOINS, check_symbols
 from tonsurance_risk.core.simulation import MOST_SIMULATIONS
 from tonsurance_risk.errors import SettingsError
-from tonsurance_risk.model import BTC, MOST_SEED, Vault, whole
+from tonsurance_risk.model import BTC, MOST_SEED, Vault
 from tonsurance_risk.ports import Clock, PriceSource, Store, SystemClock
 from tonsurance_risk.reporting.html import check_html
 from tonsurance_risk.sources.steps import STEPS
+from tonsurance_risk.values import whole
 
 RETENTION = timedelta(days=730)
 """How far back jobs look; older prices may be archived."""

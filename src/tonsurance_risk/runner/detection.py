@@ -16,11 +16,12 @@ from tonsurance_risk.assets import NOT_COINS_ON_PEG, STABLECOINS, canonical, fin
 from tonsurance_risk.core.consensus import check_sources, confirm_events
 from tonsurance_risk.core.depeg import detect_depegs
 from tonsurance_risk.errors import RiskError, SettingsError, SourceUnavailableError, UnknownAssetError
-from tonsurance_risk.model import AccruingPeg, DepegEvent, Direction, iso
+from tonsurance_risk.model import AccruingPeg, DepegEvent, Direction
 from tonsurance_risk.ports import PriceSource, Store
 from tonsurance_risk.runner.prices import other_prices
 from tonsurance_risk.sources.csv_files import CsvSource, parse_price_csv, why_not_read
 from tonsurance_risk.sources.steps import STEPS
+from tonsurance_risk.values import iso
 
 _EVER = (datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 2, tzinfo=UTC))
 """Before the first and after the last stamp that a file may have."""

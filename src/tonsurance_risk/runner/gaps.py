@@ -9,11 +9,11 @@ from typing import TypeAlias
 import numpy as np
 import pandas as pd
 
-from tonsurance_risk.model import IntArray
 from tonsurance_risk.ports import MeteredSource, PriceSource, PriceStore, WriteResult
 from tonsurance_risk.sources.detail import DETAIL, FetchDetail, rejects_of
 from tonsurance_risk.sources.steps import STEPS
 from tonsurance_risk.storage import SqlStore
+from tonsurance_risk.values import IntArray
 
 Window: TypeAlias = tuple[pd.Timestamp, pd.Timestamp]
 """``[start, end)``."""

@@ -15,11 +15,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from tonsurance_risk.errors import RiskError, SchemaVersionError, SettingsError
-from tonsurance_risk.model import as_utc, iso
 from tonsurance_risk.ports import Clock, Store, SystemClock
 from tonsurance_risk.redaction import one_line, redact
 from tonsurance_risk.runner.metrics import last_runs, metrics_text
 from tonsurance_risk.sources.steps import STEPS
+from tonsurance_risk.values import as_utc, iso
 from tonsurance_risk.version import __version__
 
 _IDLE = 10.0

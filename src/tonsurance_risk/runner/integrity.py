@@ -12,12 +12,13 @@ from tonsurance_risk.assessment import checked_events
 from tonsurance_risk.core.quality import Check
 from tonsurance_risk.core.windows import correlation_windows
 from tonsurance_risk.errors import RiskError
-from tonsurance_risk.model import DepegEvent, iso
+from tonsurance_risk.model import DepegEvent
 from tonsurance_risk.runner.desk import RETENTION
 from tonsurance_risk.runner.prices import other_prices
 from tonsurance_risk.sources.steps import STEPS
 from tonsurance_risk.storage import SqlStore
 from tonsurance_risk.storage.audit import broken_rules
+from tonsurance_risk.values import iso
 
 SAMPLED_WINDOWS = (30, 90, 365)
 TOLERANCE = 1e-9

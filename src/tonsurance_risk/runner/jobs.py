@@ -13,8 +13,8 @@ from typing import Any, Generic, TypeVar
 import attrs
 import pandas as pd
 
-from tonsurance_risk.model import as_utc
 from tonsurance_risk.ports import JobLock
+from tonsurance_risk.values import as_utc
 
 _DAY = timedelta(days=1)
 Place = TypeVar("Place")

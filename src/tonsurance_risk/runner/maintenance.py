@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from tonsurance_risk.model import as_utc
 from tonsurance_risk.storage import SqlStore
 from tonsurance_risk.storage.archives import PriceArchive, known_prices, read, written
 from tonsurance_risk.storage.instants import time_to_microseconds
 from tonsurance_risk.storage.price_rows import wide_frame
+from tonsurance_risk.values import as_utc
 
 
 def archive_prices(

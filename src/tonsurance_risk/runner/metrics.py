@@ -21,12 +21,13 @@ import pandas as pd
 
 from tonsurance_risk.assets import STABLECOINS
 from tonsurance_risk.errors import SettingsError, StorageError
-from tonsurance_risk.model import BTC, as_utc
+from tonsurance_risk.model import BTC
 from tonsurance_risk.ports import JobStatus, SourceUsage, Store
 from tonsurance_risk.reporting.files import replace_file, writable_folder
 from tonsurance_risk.runner.gaps import NOT_THERE
 from tonsurance_risk.runner.usage import ENDS, USAGE, WRITTEN, month_credits, source_of, usage_in
 from tonsurance_risk.sources.steps import STEPS
+from tonsurance_risk.values import as_utc
 from tonsurance_risk.version import __version__
 
 _RECENT = timedelta(days=8)

@@ -18,13 +18,14 @@ from tonsurance_risk.core.explanation import EarlierRun
 from tonsurance_risk.core.fingerprint import content_hash
 from tonsurance_risk.errors import InsufficientDataError, SettingsError
 from tonsurance_risk.inputs import vault_of
-from tonsurance_risk.model import Scenario, iso
+from tonsurance_risk.model import Scenario
 from tonsurance_risk.ports import Store
 from tonsurance_risk.report import SCHEMA_VERSION, RiskReport
 from tonsurance_risk.runner.daily import settings_hash
 from tonsurance_risk.runner.desk import INSTANT, RETENTION, Place, watched_assets
 from tonsurance_risk.runner.earlier import stored_run
 from tonsurance_risk.runner.prices import other_prices
+from tonsurance_risk.values import iso
 from tonsurance_risk.version import __version__
 
 _Document = Mapping[str, Any]

@@ -21,11 +21,11 @@ from tonsurance_risk.errors import (
     StoreBusyError,
     StoreUnavailableError,
 )
-from tonsurance_risk.model import iso
 from tonsurance_risk.ports import JobEnd, JobLock, JobStatus, Ledger, PriceSource, usage_of
 from tonsurance_risk.runner.desk import INSTANT, Desk
 from tonsurance_risk.runner.jobs import Job, Outcome, unmet_needs
 from tonsurance_risk.runner.usage import counted
+from tonsurance_risk.values import iso
 
 WORTH_REPEATING = (
     SourceUnavailableError,

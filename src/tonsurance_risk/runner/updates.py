@@ -19,7 +19,7 @@ from tonsurance_risk.errors import (
     StorageError,
     UnknownAssetError,
 )
-from tonsurance_risk.model import DepegEvent, as_utc, iso
+from tonsurance_risk.model import DepegEvent
 from tonsurance_risk.ports import JobLock, MeteredSource, PriceSource, Store, WriteResult
 from tonsurance_risk.runner.desk import INSTANT, RETENTION, Desk
 from tonsurance_risk.runner.gaps import Window, held_times, known_windows, save_fetched, windows_to_update
@@ -27,6 +27,7 @@ from tonsurance_risk.runner.jobs import Outcome
 from tonsurance_risk.runner.prices import other_prices
 from tonsurance_risk.runner.usage import limit_credits, rows_written
 from tonsurance_risk.sources.steps import STEPS
+from tonsurance_risk.values import as_utc, iso
 
 
 def update_depegs(desk: Desk, date: pd.Timestamp, lock: JobLock) -> Outcome:

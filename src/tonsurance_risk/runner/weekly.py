@@ -7,7 +7,7 @@ from datetime import datetime, time
 
 import pandas as pd
 
-from tonsurance_risk.model import Vault, as_utc
+from tonsurance_risk.model import Vault
 from tonsurance_risk.ports import Clock, JobLock, PriceSource, Store, SystemClock
 from tonsurance_risk.reporting.files import writable_folder
 from tonsurance_risk.runner.backfill import fill_gaps
@@ -18,6 +18,7 @@ from tonsurance_risk.runner.maintenance import archive_prices
 from tonsurance_risk.runner.runs import JobRun, run_jobs
 from tonsurance_risk.sources.steps import STEPS
 from tonsurance_risk.storage import SqlStore
+from tonsurance_risk.values import as_utc
 
 SUNDAY = 6
 

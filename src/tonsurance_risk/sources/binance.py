@@ -24,7 +24,6 @@ from tonsurance_risk.errors import (
     StaleDataError,
     UnknownAssetError,
 )
-from tonsurance_risk.model import iso
 from tonsurance_risk.ports import Clock, MeteredSource, PriceSource, SourceUsage, usage_of
 from tonsurance_risk.sources.answers import columns, decimal_texts, mapped, whole_numbers
 from tonsurance_risk.sources.detail import DETAIL, FetchDetail
@@ -34,6 +33,7 @@ from tonsurance_risk.sources.rate_limit import HostLimits
 from tonsurance_risk.sources.retries import parse_retry_after
 from tonsurance_risk.sources.samples import Grid, join_pages, samples, stamps
 from tonsurance_risk.sources.venue import LastPrice, VenueSource, pair_of
+from tonsurance_risk.values import iso
 
 PAIRS: Mapping[str, str] = {
     "USDC": "USDCUSDT",

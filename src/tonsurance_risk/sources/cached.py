@@ -11,11 +11,11 @@ import pandas as pd
 
 from tonsurance_risk.assets import canonical
 from tonsurance_risk.errors import HistoryLimitError
-from tonsurance_risk.model import as_utc, text
 from tonsurance_risk.ports import Clock, PriceSource, PriceStore, SourceUsage, SystemClock, usage_of
 from tonsurance_risk.sources.detail import DETAIL, FetchDetail, joined
 from tonsurance_risk.sources.samples import Grid
 from tonsurance_risk.sources.steps import step_span
+from tonsurance_risk.values import as_utc, text
 
 _APART = 24
 """Holes with fewer held samples between them are asked for together: a call more costs more than so many rows."""

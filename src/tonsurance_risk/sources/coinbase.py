@@ -13,13 +13,13 @@ from typing import Any
 import pandas as pd
 
 from tonsurance_risk.errors import PayloadError
-from tonsurance_risk.model import iso
 from tonsurance_risk.ports import Clock
 from tonsurance_risk.sources.answers import columns, decimal_texts, mapped, numbers, shown, whole_numbers
 from tonsurance_risk.sources.json_body import parse_json
 from tonsurance_risk.sources.rate_limit import HostLimits
 from tonsurance_risk.sources.samples import Grid, join_pages, samples, stamps
 from tonsurance_risk.sources.venue import LastPrice, VenueSource, pair_of
+from tonsurance_risk.values import iso
 
 PRODUCTS: Mapping[str, str] = {
     "USDT": "USDT-USD",

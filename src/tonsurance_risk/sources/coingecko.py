@@ -16,7 +16,6 @@ import pandas as pd
 
 from tonsurance_risk.assets import canonical, find_asset
 from tonsurance_risk.errors import HistoryLimitError, RiskError, SettingsError, UnknownAssetError
-from tonsurance_risk.model import as_utc, iso, text
 from tonsurance_risk.ports import Clock, SourceUsage, SystemClock
 from tonsurance_risk.sources.coingecko_answers import (
     on_grid,
@@ -29,6 +28,7 @@ from tonsurance_risk.sources.detail import DETAIL, joined
 from tonsurance_risk.sources.http import HttpClient
 from tonsurance_risk.sources.rate_limit import HostLimits
 from tonsurance_risk.sources.steps import step_span
+from tonsurance_risk.values import as_utc, iso, text
 
 _PUBLIC = "https://api.coingecko.com/api/v3"
 _PRO = "https://pro-api.coingecko.com/api/v3"

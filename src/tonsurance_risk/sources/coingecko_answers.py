@@ -24,10 +24,10 @@ from tonsurance_risk.errors import (
     SourceBlockedError,
     UnknownAssetError,
 )
-from tonsurance_risk.model import FloatArray, IntArray
 from tonsurance_risk.sources.detail import DETAIL, FetchDetail, Reject
 from tonsurance_risk.sources.http import excerpt, explain_status
 from tonsurance_risk.sources.json_body import parse_json
+from tonsurance_risk.values import FloatArray, IntArray
 
 _EARLIEST = datetime(2009, 1, 3, tzinfo=UTC)  # the first block of Bitcoin
 _LATEST = datetime(2100, 1, 1, tzinfo=UTC)

@@ -13,11 +13,11 @@ import pandas as pd
 from tonsurance_risk.assets import canonical
 from tonsurance_risk.core.consensus import AGREEMENT, ConsensusPrices, consensus_prices
 from tonsurance_risk.errors import RiskError, SettingsError, SourceUnavailableError, UnknownAssetError
-from tonsurance_risk.model import as_utc, text, unique
 from tonsurance_risk.ports import PriceSource, SourceUsage, usage_of
 from tonsurance_risk.sources.detail import DETAIL, FetchDetail
 from tonsurance_risk.sources.steps import between, step_span
 from tonsurance_risk.sources.vendors import vendor_of
+from tonsurance_risk.values import as_utc, text, unique
 
 MOST_ANSWERS = 10_000
 """How many answers are kept; older ones are forgotten."""

@@ -24,8 +24,8 @@ from tonsurance_risk.errors import (
     SourceUnavailableError,
     UnknownAssetError,
 )
-from tonsurance_risk.model import FloatArray, iso, text
 from tonsurance_risk.sources.steps import between, step_span
+from tonsurance_risk.values import FloatArray, iso, text
 
 # The years keep every stamp far from the ends of what pandas can count.
 _NAIVE_STAMP = r"(?:19|20|21)\d\d-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)?"

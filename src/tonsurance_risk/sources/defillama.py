@@ -16,7 +16,6 @@ import pandas as pd
 
 from tonsurance_risk.assets import canonical, find_asset
 from tonsurance_risk.errors import UnknownAssetError
-from tonsurance_risk.model import as_utc, text
 from tonsurance_risk.ports import Clock, SourceUsage
 from tonsurance_risk.sources.defillama_answers import (
     on_grid,
@@ -31,6 +30,7 @@ from tonsurance_risk.sources.http import HttpClient
 from tonsurance_risk.sources.rate_limit import HostLimits
 from tonsurance_risk.sources.samples import Grid, join_pages
 from tonsurance_risk.sources.venue import LastPrice, VenueSource
+from tonsurance_risk.values import as_utc, text
 
 _LIMITS = HostLimits(calls_per_minute=60)
 """None is documented."""

@@ -23,7 +23,6 @@ from tonsurance_risk.errors import (
     SourceUnavailableError,
     UnknownAssetError,
 )
-from tonsurance_risk.model import iso
 from tonsurance_risk.ports import Clock
 from tonsurance_risk.sources.answers import columns, decimal_texts, listed, mapped, shown, whole_numbers
 from tonsurance_risk.sources.json_body import parse_json
@@ -31,6 +30,7 @@ from tonsurance_risk.sources.rate_limit import HostLimits
 from tonsurance_risk.sources.samples import Grid, join_pages, samples, stamps
 from tonsurance_risk.sources.steps import step_span
 from tonsurance_risk.sources.venue import LastPrice, VenueSource, last_price_table, pair_of
+from tonsurance_risk.values import iso
 
 PAIRS: Mapping[str, str] = {
     "USDT": "USDTUSD",

@@ -16,9 +16,9 @@ import httpx
 import pandas as pd
 
 from tonsurance_risk.errors import PayloadError, SettingsError
-from tonsurance_risk.model import as_utc, iso
 from tonsurance_risk.ports import Clock, PriceSource, SystemClock
 from tonsurance_risk.sources.transport import DeadlineTransport
+from tonsurance_risk.values import as_utc, iso
 
 MakeSource: TypeAlias = Callable[[httpx.BaseTransport, Clock], PriceSource]
 """Makes a source that asks through a transport and looks at a clock."""

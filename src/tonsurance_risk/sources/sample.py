@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 
 from tonsurance_risk.assets import get_asset
-from tonsurance_risk.model import BTC, Direction, FloatArray
+from tonsurance_risk.model import BTC, Direction
 from tonsurance_risk.sources.steps import between, step_span
+from tonsurance_risk.values import FloatArray
 
 _FIRST = pd.Timestamp("2024-01-01", tz="UTC")
 _LAST = pd.Timestamp("2025-12-31", tz="UTC")

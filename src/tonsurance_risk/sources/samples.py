@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from tonsurance_risk.errors import GranularityError, PayloadError
-from tonsurance_risk.model import iso
 from tonsurance_risk.sources.detail import DETAIL, FetchDetail, Reject, joined
 from tonsurance_risk.sources.steps import between
+from tonsurance_risk.values import iso
 
 SETTLED = timedelta(seconds=60)
 """How long after its end a bar counts as final: by so much may this machine's clock be ahead of the host's."""

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import pandas as pd
 
 from tonsurance_risk.errors import GranularityError
-from tonsurance_risk.model import as_utc
+from tonsurance_risk.values import as_utc
 
 STEPS: Mapping[str, timedelta] = MappingProxyType({"1h": timedelta(hours=1), "1d": timedelta(days=1)})
 """The distance of two samples by the name of the step."""

@@ -12,11 +12,11 @@ import pandas as pd
 
 from tonsurance_risk.assets import canonical
 from tonsurance_risk.errors import RiskError, UnknownAssetError
-from tonsurance_risk.model import as_utc, text
 from tonsurance_risk.ports import Clock, SourceUsage, SystemClock
 from tonsurance_risk.sources.http import Explain, HttpClient, explain_status
 from tonsurance_risk.sources.rate_limit import HostLimits
 from tonsurance_risk.sources.steps import step_span
+from tonsurance_risk.values import as_utc, text
 
 
 @attrs.frozen(kw_only=True)

@@ -10,10 +10,10 @@ import pandas as pd
 
 from tonsurance_risk.core.bootstrap import BootstrapIntervals
 from tonsurance_risk.core.correlation import CorrelationMatrix
-from tonsurance_risk.model import whole
 from tonsurance_risk.ports import WriteResult
 from tonsurance_risk.storage.instants import whole_microseconds
 from tonsurance_risk.storage.records import Row, StoredRow, counted, outcome, place_of, storable
+from tonsurance_risk.values import whole
 
 _PAIR = ["asset_1", "asset_2", "correlation", "observations", "is_default"]
 _MADE = ("n_resamples", "block_length", "seed")

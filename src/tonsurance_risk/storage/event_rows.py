@@ -12,7 +12,7 @@ import pandas as pd
 
 from tonsurance_risk.assets import canonical
 from tonsurance_risk.errors import InvalidPriceError
-from tonsurance_risk.model import DepegEvent, finite, iso, whole
+from tonsurance_risk.model import DepegEvent
 from tonsurance_risk.ports import WriteResult
 from tonsurance_risk.storage.instants import (
     duration_of_microseconds,
@@ -20,6 +20,7 @@ from tonsurance_risk.storage.instants import (
     whole_microseconds,
 )
 from tonsurance_risk.storage.records import Outcome, Row, StoredRow, counted, plain, storable
+from tonsurance_risk.values import finite, iso, whole
 
 _START, _END = operator.attrgetter("start"), operator.attrgetter("end")
 _FIELDS = tuple(field.name for field in attrs.fields(DepegEvent))

@@ -7,11 +7,11 @@ from typing import Any
 import attrs
 from sqlalchemy import Connection, func, select
 
-from tonsurance_risk.model import iso
 from tonsurance_risk.storage.copies import NOT_DATA
 from tonsurance_risk.storage.database import Database, run
 from tonsurance_risk.storage.schema import VERSION, metadata, price_history
 from tonsurance_risk.storage.timescale import timescale
+from tonsurance_risk.values import iso
 
 
 def information(database: Database) -> dict[str, Any]:

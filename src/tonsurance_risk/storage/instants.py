@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from tonsurance_risk.errors import InvalidPriceError
-from tonsurance_risk.model import IntArray, as_utc, iso, span
 from tonsurance_risk.ports import Clock
+from tonsurance_risk.values import IntArray, as_utc, iso, span
 
 _MICROSECOND = timedelta(microseconds=1)
 _LONGEST = timedelta(microseconds=2**62)

@@ -10,11 +10,11 @@ from typing import Any, get_args
 import attrs
 import pandas as pd
 
-from tonsurance_risk.model import finite, whole
 from tonsurance_risk.ports import JobEnd, JobStatus, ScenarioBacktest, StoredAlert
 from tonsurance_risk.storage.event_rows import stored_form
 from tonsurance_risk.storage.instants import whole_microseconds
 from tonsurance_risk.storage.records import Row, StoredRow, encodable, place_of, storable
+from tonsurance_risk.values import finite, whole
 
 REJECT_COLUMNS = ["asset", "time", "reason", "raw", "detail"]
 EVENT_COLUMNS = ["asset", "direction", "start", "end", "source", "severity"]

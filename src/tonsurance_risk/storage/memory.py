@@ -10,7 +10,7 @@ import attrs
 import pandas as pd
 
 from tonsurance_risk.core.correlation import CorrelationMatrix
-from tonsurance_risk.model import DepegEvent, Scenario, whole, within
+from tonsurance_risk.model import DepegEvent, Scenario
 from tonsurance_risk.ports import Clock, ScenarioBacktest, SystemClock, WriteResult
 from tonsurance_risk.storage.correlation_rows import MOST_DAYS, matrix_key, pair_changes
 from tonsurance_risk.storage.event_rows import event_order, stored_form, superseded
@@ -43,6 +43,7 @@ from tonsurance_risk.storage.records import (
     total,
     wanted_assets,
 )
+from tonsurance_risk.values import whole, within
 
 
 class MemoryStore(MemoryPrices, MemoryJobs):

@@ -12,9 +12,9 @@ import pandas as pd
 
 from tonsurance_risk.core.prices import valid_prices
 from tonsurance_risk.core.volatility import volatility_within_hour
-from tonsurance_risk.model import FloatArray, IntArray
 from tonsurance_risk.storage.instants import index_of_microseconds, index_to_microseconds
 from tonsurance_risk.storage.records import storable
+from tonsurance_risk.values import FloatArray, IntArray
 
 Samples: TypeAlias = tuple[Sequence[int] | IntArray, Sequence[float] | FloatArray]
 """Microseconds and prices of one asset."""

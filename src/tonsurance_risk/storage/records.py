@@ -17,9 +17,10 @@ from tonsurance_risk.assets import canonical
 from tonsurance_risk.core.comparison import SNAPSHOT_COLUMNS
 from tonsurance_risk.core.fingerprint import canonical_json, content_hash
 from tonsurance_risk.core.prices import valid_index
-from tonsurance_risk.model import Scenario, text, unique
+from tonsurance_risk.model import Scenario
 from tonsurance_risk.ports import WriteResult
 from tonsurance_risk.storage.instants import index_of_microseconds, index_to_microseconds, whole_microseconds
+from tonsurance_risk.values import text, unique
 
 Row: TypeAlias = dict[str, Any]
 

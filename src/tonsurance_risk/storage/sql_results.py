@@ -11,7 +11,7 @@ import pandas as pd
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, insert, select
 
 from tonsurance_risk.core.correlation import CorrelationMatrix
-from tonsurance_risk.model import DepegEvent, Scenario, whole, within
+from tonsurance_risk.model import DepegEvent, Scenario
 from tonsurance_risk.ports import ScenarioBacktest, WriteResult
 from tonsurance_risk.storage.correlation_rows import (
     MOST_DAYS,
@@ -62,6 +62,7 @@ from tonsurance_risk.storage.schema import (
 )
 from tonsurance_risk.storage.sql_jobs import put_alerts, put_end
 from tonsurance_risk.storage.sql_part import SqlPart, equal, inside, put, replace
+from tonsurance_risk.values import whole, within
 
 
 class SqlResults(SqlPart):

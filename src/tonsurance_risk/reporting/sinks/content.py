@@ -8,9 +8,9 @@ from typing import Any
 
 import attrs
 
-from tonsurance_risk.model import iso
 from tonsurance_risk.ports import AlertMessage
 from tonsurance_risk.redaction import one_line, redact, redact_values
+from tonsurance_risk.values import iso
 
 LONGEST_SUMMARY = 1024
 """Characters; what PagerDuty takes."""

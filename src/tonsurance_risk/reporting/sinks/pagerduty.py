@@ -13,10 +13,10 @@ from typing import Any
 import attrs
 
 from tonsurance_risk.errors import AlertUndeliveredError, SettingsError
-from tonsurance_risk.model import iso
 from tonsurance_risk.ports import AlertMessage
 from tonsurance_risk.reporting.sinks.content import body, cleaned
 from tonsurance_risk.reporting.sinks.posting import Receiver
+from tonsurance_risk.values import iso
 
 SEVERITIES = {"critical": "critical", "high": "error", "medium": "warning", "low": "info"}
 """Theirs by ours."""
