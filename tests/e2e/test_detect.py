@@ -374,9 +374,13 @@ class TestExitCodes:
             (["--db", "sqlite:///risk.db"], "with --db give --source"),
             (["--db", "sqlite:///risk.db", "--source", "a"], "there is no database 'risk.db'"),
             (["--db", "mysql://user:secret@host/db", "--source", "a"], "sqlite:///FILE"),
-            (["--db", "memory://", "--source", "a"], "a carries no 1h prices"),
+            (["--db", "memory://", "--source", "a"], "memory:// is gone when the command ends"),
+            (["--db", "sqlite:///new.db", "--source", "a"], "a carries no 1h prices"),
             (["csv:prices", "--db", "memory://", "--source", "a"], "leave out 'csv:prices'"),
-            (["--db", "memory://", "--source", "a", "--assets", "DAI"], "the store has no 1h prices of DAI"),
+            (
+                ["--db", "sqlite:///new.db", "--source", "a", "--assets", "DAI"],
+                "the store has no 1h prices of DAI",
+            ),
         ],
     )
     def test_wrong_usage(self, detect, folder, arguments, message):
@@ -385,6 +389,7 @@ class TestExitCodes:
         for name in ("empty", "odd", "folder.csv"):
             (folder / name).mkdir()
         (folder / "odd" / "USDC_5m.csv").write_text("timestamp,price\n")
+        tr.open_store(f"sqlite:///{folder}/new.db").close()
         before = sorted(folder.rglob("*"))
 
         printed = detect(*arguments, *([] if "--out" in arguments else ["--out", "events.json"]), expect=3)

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, make_url, text
 
 from databases import execute, listening, spellings, stop
-from tonsurance_risk.cli import program, run
+from tonsurance_risk.cli import run, runs
 from tonsurance_risk.errors import RiskError, StoreBusyError, StoreUnavailableError
 from tonsurance_risk.model import Scenario
 from tonsurance_risk.ports import WriteResult
@@ -245,7 +245,7 @@ class TestSecrets:
         def fail(store, *_arguments, **_options) -> None:
             raise RuntimeError(f"nobody foresaw this: {store.database!r}")
 
-        monkeypatch.setattr(program, "run_daily", fail)
+        monkeypatch.setattr(runs, "run_daily", fail)
         assert run(["daily", *common]) == 2
         said = capsys.readouterr()
         assert "nobody foresaw this" in said.err

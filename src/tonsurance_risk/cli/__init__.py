@@ -1,4 +1,4 @@
-"""The command line, one module a group of commands; `program` has them all, and the exit codes."""
+"""The command line, one module a group of commands; `program` has them all."""
 
 from tonsurance_risk.cli.program import app, main, run
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
+from tonsurance_risk.cli.exit_codes import DONE
+from tonsurance_risk.cli.options import Config, group
+from tonsurance_risk.cli.parts import print_json
 from tonsurance_risk.errors import SettingsError
 from tonsurance_risk.inputs import read_vault
 from tonsurance_risk.ports import SystemClock
-from tonsurance_risk.reporting.files import json_text
 from tonsurance_risk.reporting.html import check_html
 from tonsurance_risk.reporting.sinks import open_sinks
 from tonsurance_risk.runner.metrics import require_library
@@ -19,20 +20,11 @@ from tonsurance_risk.settings_reading import load_settings, settings_document, s
 from tonsurance_risk.sources import open_source
 from tonsurance_risk.storage import check_url
 
-DONE = 0
-
-app = typer.Typer(
-    help="Check the settings, show those that count.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-)
-
-_Config = Annotated[Path | None, typer.Option(help="Settings file; see docs/reference/settings.md.")]
+app = group("Check the settings, show those that count.")
 
 
 @app.command()
-def check(config: _Config = None) -> int:
+def check(config: Config = None) -> int:
     """Read the settings, build source and alert sinks, read the vault; ask nobody, write and send nothing."""
     settings = load_settings(config, environment=os.environ)
     sinks = open_sinks(settings.alerts, os.environ)
@@ -67,9 +59,9 @@ def _check_folder(folder: Path, name: str) -> None:
 
 
 @app.command()
-def show(config: _Config = None) -> int:
+def show(config: Config = None) -> int:
     """Print the values that count as JSON; of secrets only whether they are set."""
     file = settings_file(config, os.environ)
     document = settings_document(load_settings(config, environment=os.environ), os.environ)
-    typer.echo(json_text({"file": None if file is None else str(file), **document}), nl=False)
+    print_json({"file": None if file is None else str(file), **document})
     return DONE

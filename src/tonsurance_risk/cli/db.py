@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,34 +9,22 @@ from typing import Annotated, Any
 import attrs
 import typer
 
+from tonsurance_risk.cli.exit_codes import ATTENTION, DONE
+from tonsurance_risk.cli.options import DEFAULT_DATABASE, AsJson, Database, group
+from tonsurance_risk.cli.parts import opened, print_json
 from tonsurance_risk.errors import SettingsError
 from tonsurance_risk.redaction import one_line
-from tonsurance_risk.reporting.files import json_text
 from tonsurance_risk.runner.desk import RETENTION
 from tonsurance_risk.runner.integrity import check_store
 from tonsurance_risk.runner.maintenance import archive_prices
-from tonsurance_risk.storage import SqlStore, open_database
 from tonsurance_risk.storage.copies import Contents, back_up, restore
 from tonsurance_risk.storage.information import information
 
-DONE, ATTENTION = 0, 1
-
-app = typer.Typer(
-    help="Upgrade, look at, back up, check and archive a database.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-)
-
-Database = Annotated[
-    str, typer.Option("--db", help="sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
-_DEFAULT = "sqlite:///tonsurance_risk.db"
+app = group("Upgrade, look at, back up, check and archive a database.")
 
 
 @app.command()
-def upgrade(db: Database = _DEFAULT) -> int:
+def upgrade(db: Database = DEFAULT_DATABASE) -> int:
     """Bring the database to the schema of this version; set up one that is empty."""
     with opened(db, migrate=True, may_be_new=True) as store:
         found = information(store.database)
@@ -46,7 +33,7 @@ def upgrade(db: Database = _DEFAULT) -> int:
 
 
 @app.command()
-def info(db: Database = _DEFAULT, as_json: Json = False) -> int:
+def info(db: Database = DEFAULT_DATABASE, as_json: AsJson = False) -> int:
     """Show what the database holds."""
     with opened(db) as store:
         found = information(store.database)
@@ -56,7 +43,8 @@ def info(db: Database = _DEFAULT, as_json: Json = False) -> int:
 
 @app.command()
 def backup(
-    file: Annotated[Path, typer.Argument(help="SQLite file to write; must not exist.")], db: Database = _DEFAULT
+    file: Annotated[Path, typer.Argument(help="SQLite file to write; must not exist.")],
+    db: Database = DEFAULT_DATABASE,
 ) -> int:
     """Copy the database, of either kind, to an SQLite file, and read it again."""
     with opened(db) as store:
@@ -66,7 +54,7 @@ def backup(
 
 
 @app.command("restore")
-def restore_(file: Annotated[Path, typer.Argument(help="A backup.")], db: Database = _DEFAULT) -> int:
+def restore_(file: Annotated[Path, typer.Argument(help="A backup.")], db: Database = DEFAULT_DATABASE) -> int:
     """Copy a backup into a database, of either kind, that holds no data yet."""
     with opened(db, may_be_new=True) as store:
         copied = restore(file, store.database)
@@ -75,12 +63,12 @@ def restore_(file: Annotated[Path, typer.Argument(help="A backup.")], db: Databa
 
 
 @app.command()
-def check(db: Database = _DEFAULT, as_json: Json = False) -> int:
+def check(db: Database = DEFAULT_DATABASE, as_json: AsJson = False) -> int:
     """Look for broken rules, gaps, and results that the prices no longer give; change nothing."""
     with opened(db) as store:
         checks = check_store(store)
     if as_json:
-        typer.echo(json_text({"checks": [attrs.asdict(one) for one in checks]}), nl=False)
+        print_json({"checks": [attrs.asdict(one) for one in checks]})
     else:
         for one in checks:
             typer.echo(f"{'ok ' if one.passed else 'NO '} {one.name}: {one.message}")
@@ -90,7 +78,7 @@ def check(db: Database = _DEFAULT, as_json: Json = False) -> int:
 @app.command()
 def archive(
     folder: Annotated[Path, typer.Argument(help="Folder for the files.")],
-    db: Database = _DEFAULT,
+    db: Database = DEFAULT_DATABASE,
     before: Annotated[
         str | None, typer.Option(help="Date; months that end before it are archived.  [default: 730 days ago]")
     ] = None,
@@ -108,25 +96,13 @@ def archive(
     return DONE
 
 
-def opened(db: str, *, migrate: bool = False, may_be_new: bool = False) -> SqlStore:
-    """Open the store in a database that outlives the command, and is there already unless it may be new."""
-    if db == "memory://":
-        raise SettingsError("--db memory:// is gone when the command ends; name a database")
-    file = Path(db.removeprefix("sqlite:///"))
-    # Not Path.exists, which raises where a name is too long.
-    if not may_be_new and db.startswith("sqlite:///") and not os.path.exists(file):  # noqa: PTH110
-        # Opening it would make an empty one.
-        raise SettingsError(f"--db: there is no database {str(file)!r}", observed=str(file))
-    return SqlStore(open_database(db, migrate=migrate))
-
-
 def _rows(copied: Contents) -> str:
     return f"{sum(copied.rows.values()):,} rows of {len(copied.rows)} tables"
 
 
 def _print(found: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        typer.echo(json_text(found), nl=False)
+        print_json(found)
         return
     for name in ("database", "schema_version", "size_bytes", "timescaledb"):
         facts = found[name]

@@ -13,25 +13,21 @@ import pandas as pd
 import typer
 from rich.console import Console
 
-from tonsurance_risk.cli.db import ATTENTION, DONE, opened
-from tonsurance_risk.cli.runs import AsJson, Config, Db, Out, settings_of
+from tonsurance_risk.cli.exit_codes import ATTENTION, DONE
+from tonsurance_risk.cli.options import AsJson, Config, Db, Out, StoredSource, group
+from tonsurance_risk.cli.parts import opened, print_json, settings_of
 from tonsurance_risk.errors import SettingsError
 from tonsurance_risk.ports import Store
 from tonsurance_risk.redaction import one_line
 from tonsurance_risk.report import SCHEMA_VERSION
 from tonsurance_risk.reporting.changes import print_changes, report_changes
-from tonsurance_risk.reporting.files import json_text, read_report, writable_folder
+from tonsurance_risk.reporting.files import read_report, writable_folder
 from tonsurance_risk.reporting.html import save_html
 from tonsurance_risk.reporting.tables import save_tables
 from tonsurance_risk.reporting.terminal import print_summary, print_table
 from tonsurance_risk.runner.replay_report import ReportReplay, replay_report
 
-app = typer.Typer(
-    help="Show, list, compare, export, open and make again the reports of a database or file.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-)
+app = group("Show, list, compare, export, open and make again the reports of a database or file.")
 
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _SHOWN = 20
@@ -42,9 +38,6 @@ _Which = Annotated[
     typer.Argument(metavar="[DATE|FILE]", help="Date of a stored report, or a file; the newest stored."),
 ]
 _One = Annotated[str, typer.Argument(metavar="DATE|FILE", help="Date of a stored report, or a file.")]
-_Source = Annotated[
-    str | None, typer.Option(help="Name of the source in the database; needed where it has reports of several.")
-]
 _Interval = Annotated[str | None, typer.Option(help="Step of the prices; needed where it has reports of both.")]
 
 
@@ -53,14 +46,14 @@ def show(
     which: _Which = None,
     config: Config = None,
     db: Db = None,
-    source: _Source = None,
+    source: StoredSource = None,
     interval: _Interval = None,
     as_json: AsJson = False,
 ) -> int:
     """Show a report."""
     document = _document(which, config, db, source, interval)
     if as_json:
-        typer.echo(json_text(document), nl=False)
+        print_json(document)
     else:
         print_summary(document, Console())
     return DONE
@@ -70,7 +63,7 @@ def show(
 def list_(
     config: Config = None,
     db: Db = None,
-    source: _Source = None,
+    source: StoredSource = None,
     interval: _Interval = None,
     as_json: AsJson = False,
 ) -> int:
@@ -78,7 +71,7 @@ def list_(
     with opened(settings_of(config, db=db).store.url) as store:
         rows = [_row(document) for document in store.load_reports(source=source, step=interval)]
     if as_json:
-        typer.echo(json_text({"reports": rows}), nl=False)
+        print_json({"reports": rows})
     elif rows:
         shown = pd.DataFrame(rows).drop(columns="as_of")
         shown["generated_at"] = shown["generated_at"].str[:16].str.replace("T", " ")
@@ -96,7 +89,7 @@ def diff(
     new: _One,
     config: Config = None,
     db: Db = None,
-    source: _Source = None,
+    source: StoredSource = None,
     interval: _Interval = None,
     as_json: AsJson = False,
 ) -> int:
@@ -104,7 +97,7 @@ def diff(
     documents = [_document(which, config, db, source, interval) for which in (old, new)]
     changes = report_changes(*documents)
     if as_json:
-        typer.echo(json_text(changes), nl=False)
+        print_json(changes)
     else:
         print_changes(changes, Console())
     return DONE
@@ -116,7 +109,7 @@ def export(
     which: _Which = None,
     config: Config = None,
     db: Db = None,
-    source: _Source = None,
+    source: StoredSource = None,
     interval: _Interval = None,
 ) -> int:
     """Write every table of a report as a CSV file."""
@@ -131,7 +124,7 @@ def replay(
     which: _One,
     config: Config = None,
     db: Db = None,
-    source: _Source = None,
+    source: StoredSource = None,
     interval: _Interval = None,
     as_json: AsJson = False,
 ) -> int:
@@ -140,7 +133,7 @@ def replay(
     with opened(settings_of(config, db=db).store.url) as store:
         found = replay_report(store, document)
     if as_json:
-        typer.echo(json_text(found.to_dict()), nl=False)
+        print_json(found.to_dict())
     else:
         _print_replay(found)
     return DONE if found.equal else ATTENTION
@@ -151,7 +144,7 @@ def open_(
     which: _Which = None,
     config: Config = None,
     db: Db = None,
-    source: _Source = None,
+    source: StoredSource = None,
     interval: _Interval = None,
     out: Out = None,
 ) -> int:

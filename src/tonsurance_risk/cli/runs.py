@@ -1,165 +1,132 @@
-"""The commands that run jobs and tell how they went: weekly, run, schedule, status."""
+"""The commands that run jobs and tell how they went: daily, weekly, run, status."""
 
 from __future__ import annotations
 
-import logging
 import os
-import signal
-import sys
-import threading
-import time
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
 import typer
+from rich.console import Console
 
-from tonsurance_risk.cli.db import opened
-from tonsurance_risk.errors import ClockSuspectError, LockHeldError, RiskError, SettingsError
-from tonsurance_risk.inputs import read_vault, sample_vault
-from tonsurance_risk.logs import configure_logging
-from tonsurance_risk.ports import AlertSink, Store, SystemClock
+from tonsurance_risk.cli import options
+from tonsurance_risk.cli.exit_codes import ATTENTION, DONE, FAILED
+from tonsurance_risk.cli.parts import after_run, desk_of, opened, print_json, progress_bar, settings_of
+from tonsurance_risk.core.simulation import MOST_SIMULATIONS
+from tonsurance_risk.errors import SettingsError
+from tonsurance_risk.model import MOST_SEED
+from tonsurance_risk.ports import SystemClock
 from tonsurance_risk.redaction import one_line
-from tonsurance_risk.reporting.files import json_text, writable_folder
-from tonsurance_risk.reporting.sinks import open_sinks
-from tonsurance_risk.reporting.terminal import print_table
-from tonsurance_risk.runner.catch_up import CHAINS, JOBS, CatchUp, catch_up, chain_of, check_clock
-from tonsurance_risk.runner.delivery import deliver_alerts
-from tonsurance_risk.runner.desk import Desk, Progress
+from tonsurance_risk.reporting.terminal import print_summary, print_table
+from tonsurance_risk.runner.catch_up import CHAINS, JOBS, chain_of, check_clock
+from tonsurance_risk.runner.daily import RunResult, describe, run_daily
+from tonsurance_risk.runner.desk import Desk
 from tonsurance_risk.runner.jobs import Job, next_due
-from tonsurance_risk.runner.runs import JobRun, done_jobs, end_dead_run, run_jobs
+from tonsurance_risk.runner.runs import JobRun, run_jobs
 from tonsurance_risk.runner.status import JobHealth, job_health
-from tonsurance_risk.runner.supervision import supervised
-from tonsurance_risk.settings import Settings
-from tonsurance_risk.settings_reading import known_secrets, load_settings
-from tonsurance_risk.sources import open_source
+from tonsurance_risk.settings_reading import load_settings
+from tonsurance_risk.sources import SampleSource
 from tonsurance_risk.sources.registry import stored_name
-from tonsurance_risk.storage import open_store
-
-DONE, ATTENTION, FAILED, _, LOCKED = range(5)
-LONGEST_DELIVERY = timedelta(minutes=1)
-"""Of all messages after a run; what has not arrived by then is sent after the next one."""
-RUN_ID_VARIABLE = "TONSURANCE_RISK_RUN_ID"
-"""By which the scheduler tells the processes that it starts what to call themselves in the logs."""
-
-Config = Annotated[Path | None, typer.Option(help="Settings file, TOML.  [default: tonsurance_risk.toml]")]
-Db = Annotated[str | None, typer.Option(help="URL of the store; of the settings when not given.")]
-Source = Annotated[str | None, typer.Option(help="Where prices come from; of the settings when not given.")]
-StepOption = Annotated[str | None, typer.Option("--interval", help="1h or 1d; of the settings when not given.")]
-VaultFile = Annotated[Path | None, typer.Option("--vault", help="Vault file; of the settings when not given.")]
-Out = Annotated[Path | None, typer.Option(help="Folder for reports; of the settings when not given.")]
-LogJson = Annotated[bool, typer.Option("--log-json", help="Log JSON lines.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
-Since = Annotated[
-    str | None,
-    typer.Option(help="Date before which nothing is missing; of the settings, or the first in the ledger."),
-]
 
 
-def settings_of(
-    config: Path | None, *, log_json: bool = False, run_id: str | None = None, **overrides: object
-) -> Settings:
-    """Return the settings that count, with logging as they say."""
-    keys = {"db": "store.url", "source": "source.spec"}
-    given = {keys.get(name, name): _plain(value) for name, value in overrides.items()}
-    settings = load_settings(config, environment=os.environ, overrides=given)
-    configure_logging(
-        as_json=log_json or settings.logging.json,
-        run_id=run_id or new_run_id(),
-        secrets=known_secrets(os.environ),
-        stream=sys.stderr,
-        level=settings.logging.level,
+def daily(
+    config: options.Config = None,
+    db: options.Db = None,
+    source: Annotated[
+        str | None, typer.Option(help=f"Where prices come from.  [default: sample] {options.SOURCES}")
+    ] = None,
+    interval: Annotated[
+        options.Interval | None, typer.Option(help="Step of the price samples.  [default: 1h]")
+    ] = None,
+    vault: options.BookFile = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option(help="Logical date (00:00 UTC of it) or full instant; today, for sample its last day."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the report.  [default: reports]")] = None,
+    html: Annotated[
+        bool | None, typer.Option("--html/--no-html", help="Write a page of HTML as well.  [default: no-html]")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=MOST_SEED, help="Seed of the simulation.  [default: 0]")
+    ] = None,
+    n: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=MOST_SIMULATIONS, help="Simulations; by the volatility of the market when not given."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    log_json: options.LogJson = False,
+) -> int:
+    """Fetch prices, assess the vault and write the risk report of one date."""
+    step = None if interval is None else interval.value
+    settings = settings_of(
+        config,
+        log_json=log_json,
+        db=db,
+        source=source,
+        interval=step,
+        vault=vault,
+        out=out,
+        html=html,
+        seed=seed,
+        n=n,
     )
-    return settings
-
-
-def new_run_id() -> str:
-    """Return the id of this run: that of the scheduler that started it, or a new one."""
-    return os.environ.get(RUN_ID_VARIABLE) or uuid.uuid4().hex
-
-
-def _plain(value: object) -> object:
-    return str(value) if isinstance(value, Path) else value
-
-
-@contextmanager
-def desk_of(
-    settings: Settings, progress: Progress = lambda _what, _done, _total: None, *, output: bool = True
-) -> Iterator[tuple[Desk, list[AlertSink]]]:
-    """Open the sinks, the store and the source of settings; what alerts need must be there before any work."""
-    sinks = open_sinks(settings.alerts, os.environ)
-    source = open_source(settings.source.spec, **settings.source.options)
-    vault = sample_vault() if settings.vault is None else read_vault(settings.vault)
-    with open_store(settings.store.url) as store:
-        desk = Desk(
-            store=store,
-            source=source,
-            vault=vault,
-            step=settings.interval,
-            out=writable_folder(settings.out) if output else None,
-            html=output and settings.html,
-            archive=settings.archive,
-            seed=settings.seed,
-            n=settings.n,
+    with progress_bar("starting") as progress, desk_of(settings, progress) as (desk, sinks):
+        result = run_daily(
+            desk.store,
+            desk.source,
+            desk.vault,
+            as_of=_as_of(as_of, desk),
+            step=desk.step,
+            out=desk.out,
+            html=desk.html,
+            seed=desk.seed,
+            n=desk.n,
             progress=progress,
         )
-        yield desk, sinks
-
-
-def after_run(
-    settings: Settings, store: Store, sinks: Sequence[AlertSink], *, stop: threading.Event | None = None
-) -> None:
-    """Send what waits in the outbox, for a minute at most, and write the figures for monitors."""
-    ends_at = time.monotonic() + LONGEST_DELIVERY.total_seconds()
-
-    def is_over() -> bool:
-        return (stop is not None and stop.is_set()) or time.monotonic() > ends_at
-
-    deliver_alerts(store, sinks, is_over=is_over)
-    if settings.metrics.text_file is not None:
-        from tonsurance_risk.runner.metrics import save_metrics
-
-        names = [sink.name for sink in sinks]
-        save_metrics(store, settings.metrics.text_file, now=SystemClock().now(), sinks=names)
+        after_run(settings, desk.store, sinks)
+    _show(result, as_json=as_json)
+    return ATTENTION if result.needs_attention else DONE
 
 
 def weekly(
-    config: Config = None,
-    db: Db = None,
-    source: Source = None,
-    interval: StepOption = None,
-    vault: VaultFile = None,
+    config: options.Config = None,
+    db: options.Db = None,
+    source: options.Source = None,
+    interval: options.StepOption = None,
+    vault: options.VaultFile = None,
     date: Annotated[str | None, typer.Option(help="The Sunday.  [default: the last one that is due]")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Do again what is done.")] = False,
-    as_json: AsJson = False,
-    log_json: LogJson = False,
+    force: options.Force = False,
+    as_json: options.AsJson = False,
+    log_json: options.LogJson = False,
 ) -> int:
     """Fill the gaps of two years, archive what is older, and check the store."""
     settings = settings_of(config, log_json=log_json, db=db, source=source, interval=interval, vault=vault)
     last = CHAINS["weekly"][-1]
     with desk_of(settings, output=False) as (desk, sinks):
-        wanted = _date(date, "--date") if date is not None else _last_due(last, desk)
+        wanted = options.date(date, "--date") if date is not None else _last_due(last, desk)
         runs = run_jobs(desk, CHAINS["weekly"], wanted, chain="weekly", forced=force)
         after_run(settings, desk.store, sinks)
     return _show_runs(runs, as_json=as_json)
 
 
-def run(
+def run_job(
     job: Annotated[str, typer.Argument(help=f"One of {', '.join(job.name for job in JOBS)}.")],
     date: Annotated[str | None, typer.Option(help="Logical date.  [default: the last one that is due]")] = None,
-    config: Config = None,
-    db: Db = None,
-    source: Source = None,
-    interval: StepOption = None,
-    vault: VaultFile = None,
-    out: Out = None,
-    force: Annotated[bool, typer.Option("--force", help="Do again what is done; the ledger says so.")] = False,
-    as_json: AsJson = False,
-    log_json: LogJson = False,
+    config: options.Config = None,
+    db: options.Db = None,
+    source: options.Source = None,
+    interval: options.StepOption = None,
+    vault: options.VaultFile = None,
+    out: options.Out = None,
+    force: options.Force = False,
+    as_json: options.AsJson = False,
+    log_json: options.LogJson = False,
 ) -> int:
     """Run one job of one date, unless it is done; what it needs must be done."""
     wanted = _job(job)
@@ -167,70 +134,19 @@ def run(
         config, log_json=log_json, db=db, source=source, interval=interval, vault=vault, out=out
     )
     with desk_of(settings) as (desk, sinks):
-        day = _date(date, "--date") if date is not None else _last_due(wanted, desk)
+        day = options.date(date, "--date") if date is not None else _last_due(wanted, desk)
         runs = run_jobs(desk, [wanted], day, chain=chain_of(wanted), forced=force)
         after_run(settings, desk.store, sinks)
     return _show_runs(runs, as_json=as_json)
 
 
-def schedule(
-    config: Config = None,
-    db: Db = None,
-    source: Source = None,
-    interval: StepOption = None,
-    vault: VaultFile = None,
-    out: Out = None,
-    since: Since = None,
-    once: Annotated[
-        bool, typer.Option("--once", help="Do what is due and end: for a timer of the system.")
-    ] = False,
-    log_json: LogJson = False,
-) -> int:
-    """Run jobs when they are due, each in a process of its own, and what was missed; until interrupted."""
-    given = {"db": db, "source": source, "interval": interval, "vault": vault, "out": out}
-    run_id = new_run_id()
-    settings = settings_of(config, log_json=log_json, run_id=run_id, **given)
-    if settings.store.url == "memory://":
-        raise SettingsError("schedule needs a database: memory:// is gone with each process")
-    start = str(settings.schedule.since or "") if since is None else since
-    first = _date(start, "--since") if start else None
-    flags = [f"--{name}={value}" for name, value in {"config": config, **given}.items() if value is not None]
-    flags += ["--log-json"] if log_json else []
-    stop = threading.Event()
-
-    def tick() -> CatchUp:
-        with desk_of(settings) as (desk, sinks):
-            try:
-                return catch_up(
-                    desk,
-                    since=first,
-                    clock_is_right=since is not None,
-                    call_budget=settings.schedule.call_budget,
-                    run=_child(desk, flags, stop, run_id),
-                )
-            finally:
-                after_run(settings, desk.store, sinks, stop=stop)
-
-    if once:
-        with _stopped_by_signals(stop):
-            found = tick()
-        for (name, day), error in found.failed.items():
-            typer.echo(one_line(f"{name} of {day.date()}: {error}"), err=True)
-        for name, day in found.attention:
-            typer.echo(f"{name} of {day.date()} needs attention", err=True)
-        typer.echo(f"{len(found.done)} done, {len(found.failed)} failed, {len(found.left)} left")
-        return FAILED if found.failed else ATTENTION if found.left or found.attention else DONE
-    _serve_schedule(tick, stop)
-    return DONE
-
-
 def status(
-    config: Config = None,
-    db: Db = None,
-    source: Source = None,
-    interval: StepOption = None,
+    config: options.Config = None,
+    db: options.Db = None,
+    source: options.Source = None,
+    interval: options.StepOption = None,
     history: Annotated[int, typer.Option(min=0, help="Show the last runs as well.")] = 0,
-    as_json: AsJson = False,
+    as_json: options.AsJson = False,
 ) -> int:
     """Show the last date of each job and when it is due next; exit code 1 when the newest report is too old."""
     given = {"store.url": db, "source.spec": source, "interval": interval}
@@ -254,7 +170,7 @@ def status(
             "next_due": {name: time.isoformat() for name, time in next_due(JOBS, now).items()},
             "history": [_row(row) for row in shown],
         }
-        typer.echo(json_text(document), nl=False)
+        print_json(document)
     else:
         due = next_due(JOBS, now)
         print_table(pd.DataFrame([_health_row(one, due[one.job]) for one in healths]), "Jobs")
@@ -267,82 +183,20 @@ def status(
     return ATTENTION if too_old else DONE
 
 
-def _child(desk: Desk, flags: list[str], stop: threading.Event, run_id: str) -> Any:
-    """Return what runs a job and date in a process of its own, and sees to it that the ledger knows its end."""
-
-    def run_child(job: Job[Desk], date: pd.Timestamp) -> bool:
-        if stop.is_set():
-            raise LockHeldError("the scheduler was stopped")  # what is left is left, not failed
-        ended = supervised(
-            ["run", job.name, f"--date={date.date()}", *flags],
-            timeout=job.timeout * job.attempts,
-            stop=stop,
-            environment={**os.environ, RUN_ID_VARIABLE: run_id},
-        )
-        if ended.stopped_for is not None:
-            message = f"stopped: {ended.stopped_for}"
-            end_dead_run(desk, job, date, chain=chain_of(job), status="failed", message=message)
-            raise RiskError(ended.stopped_for)
-        if ended.code == LOCKED:
-            raise LockHeldError("another run is at work on it")
-        # A process that could not even begin may end with 1 too: only the ledger knows.
-        if ended.code not in (DONE, ATTENTION) or (job.name, date) not in done_jobs(desk, date):
-            raise RiskError(f"exit code {ended.code}")
-        return ended.code == ATTENTION
-
-    return run_child
-
-
-def _serve_schedule(tick: Any, stop: threading.Event) -> None:
-    try:
-        from apscheduler.schedulers.blocking import BlockingScheduler
-        from apscheduler.triggers.cron import CronTrigger
-    except ImportError as error:
-        raise SettingsError(
-            "schedule needs APScheduler: pip install 'tonsurance-risk[schedule]'; schedule --once does not"
-        ) from error
-    scheduler = BlockingScheduler(
-        timezone=UTC,
-        executors={"default": {"type": "threadpool", "max_workers": 1}},
-        job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
-    )
-    logging.getLogger("apscheduler").setLevel(logging.WARNING)
-    wrong: list[RiskError] = []
-
-    def watched() -> None:
-        try:
-            tick()
-        except (SettingsError, ClockSuspectError) as error:
-            wrong.append(error)  # another tick would say the same
-            scheduler.shutdown(wait=False)
-
-    # One at a time: a date that is due while another runs is found when that is done.
-    scheduler.add_job(watched, "date", run_date=datetime.now(UTC), id="start")
-    # What failed, or was left to another run, is looked for every hour.
-    scheduler.add_job(watched, CronTrigger(minute=40, timezone=UTC), id="again")
-    for job in JOBS:
-        days = "*" if job.weekday is None else str(job.weekday)
-        trigger = CronTrigger(day_of_week=days, hour=job.at.hour, minute=job.at.minute, timezone=UTC)
-        scheduler.add_job(watched, trigger, id=job.name)
-    with _stopped_by_signals(stop, lambda: scheduler.shutdown(wait=False)):
-        scheduler.start()
-    if wrong:
-        raise wrong[0]
-
-
-@contextmanager
-def _stopped_by_signals(stop: threading.Event, also: Any = lambda: None) -> Iterator[None]:
-    def handler(_number: int, _frame: object) -> None:
-        if not stop.is_set():
-            stop.set()
-            also()
-
-    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
+def _as_of(given: str | None, desk: Desk) -> datetime:
+    now = desk.clock.now().astimezone(UTC)
+    if given is not None:
+        instant = options.instant(given, "--as-of")
+        if instant > now:
+            raise SettingsError(
+                f"--as-of {given} has not come yet, it is {now:%Y-%m-%dT%H:%MZ}: its prices are not there",
+                observed=given,
+            )
+        return instant
+    if isinstance(desk.source, SampleSource):
+        return desk.source.last
+    check_clock(desk)
+    return datetime.combine(now.date(), time(), UTC)
 
 
 def _job(name: str) -> Job[Desk]:
@@ -350,15 +204,6 @@ def _job(name: str) -> Job[Desk]:
         if job.name == name:
             return job
     raise SettingsError(f"job must be one of {', '.join(job.name for job in JOBS)}, found {name!r}", observed=name)
-
-
-def _date(given: str, option: str) -> pd.Timestamp:
-    try:
-        return pd.Timestamp(datetime.strptime(given, "%Y-%m-%d").replace(tzinfo=UTC))
-    except ValueError as error:
-        raise SettingsError(
-            f"{option} must be a date such as 2024-12-31, found {given!r}", observed=given
-        ) from error
 
 
 def _last_due(job: Job[Desk], desk: Desk) -> pd.Timestamp:
@@ -381,7 +226,7 @@ def _show_runs(runs: list[JobRun], *, as_json: bool) -> int:
             }
             for one in runs
         ]
-        typer.echo(json_text({"runs": document}), nl=False)
+        print_json({"runs": document})
     else:
         for one in runs:
             typer.echo(one_line(f"{one.job} of {one.date.date()}: {one.status}, {one.outcome.message}"))
@@ -411,3 +256,15 @@ def _row(row: Any) -> Mapping[str, Any]:
         "message": row.message,
         "details": row.details,
     }
+
+
+def _show(result: RunResult, *, as_json: bool) -> None:
+    if as_json:
+        print_json(result.document)
+        return
+    console = Console()
+    print_summary(result.document, console)
+    console.print(one_line(describe(result)), markup=False, highlight=False, soft_wrap=True)
+    console.print(f"report: {result.report_path}", markup=False, highlight=False, soft_wrap=True)
+    if result.html_path is not None:
+        console.print(f"page: {result.html_path}", markup=False, highlight=False, soft_wrap=True)

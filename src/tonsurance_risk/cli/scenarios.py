@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Iterable
+from typing import Annotated
 
 import attrs
 import typer
 
-from tonsurance_risk.cli.db import ATTENTION, DONE, Database, Json, opened
+from tonsurance_risk.cli.exit_codes import ATTENTION, DONE
+from tonsurance_risk.cli.options import DEFAULT_DATABASE, AsJson, BookFile, Database, StoredSource, group
+from tonsurance_risk.cli.parts import opened, print_json, vault_of
 from tonsurance_risk.errors import SettingsError
-from tonsurance_risk.inputs import read_vault, sample_vault
 from tonsurance_risk.model import Scenario
 from tonsurance_risk.ports import Store
-from tonsurance_risk.reporting.files import json_text
 from tonsurance_risk.runner.calibration import backtest_scenarios, calibrate_scenarios, calibrated_scenarios
 from tonsurance_risk.sources.steps import STEPS
 from tonsurance_risk.values import iso
 
-app = typer.Typer(
-    help="List, calibrate and backtest the scenarios of a database.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-)
+app = group("List, calibrate and backtest the scenarios of a database.")
 
-_Source = Annotated[
-    str | None, typer.Option(help="Name of the source in the database; needed where it has several.")
-]
 _Interval = Annotated[str, typer.Option(help="Step of the price samples: 1h or 1d.")]
-_DEFAULT = "sqlite:///tonsurance_risk.db"
 
 
 @app.command("list")
-def list_(db: Database = _DEFAULT, as_json: Json = False) -> int:
+def list_(db: Database = DEFAULT_DATABASE, as_json: AsJson = False) -> int:
     """Show the scenarios: probability, whether simulations draw them, and where they come from."""
     with opened(db) as store:
         _show(store.load_scenarios(), as_json=as_json)
@@ -43,13 +33,13 @@ def list_(db: Database = _DEFAULT, as_json: Json = False) -> int:
 
 @app.command()
 def calibrate(
-    db: Database = _DEFAULT,
-    source: _Source = None,
+    db: Database = DEFAULT_DATABASE,
+    source: StoredSource = None,
     interval: _Interval = "1h",
     active: Annotated[
         bool, typer.Option("--active/--inactive", help="Let simulations draw them, beside those that are there.")
     ] = False,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> int:
     """Derive scenarios from the stored depegs of a source, and store them with what they come from."""
     with opened(db) as store:
@@ -60,16 +50,14 @@ def calibrate(
 
 @app.command()
 def backtest(
-    db: Database = _DEFAULT,
-    source: _Source = None,
+    db: Database = DEFAULT_DATABASE,
+    source: StoredSource = None,
     interval: _Interval = "1h",
-    vault: Annotated[
-        Path | None, typer.Option(help="Vault file, JSON; the built-in sample vault when not given.")
-    ] = None,
-    as_json: Json = False,
+    vault: BookFile = None,
+    as_json: AsJson = False,
 ) -> int:
     """Compare what calibrated scenarios cost a vault with what the prices of their depegs would have cost it."""
-    book = sample_vault() if vault is None else read_vault(vault)
+    book = vault_of(vault)
     with opened(db) as store:
         name = _stored_source(store, source, interval)
         found = backtest_scenarios(store, book, source=name, step=interval)
@@ -77,7 +65,7 @@ def backtest(
     if as_json:
         times = ("start", "end", "evaluated_at")
         rows = [attrs.asdict(one) | {name: iso(getattr(one, name)) for name in times} for one in found]
-        _print_json({"backtests": rows})
+        print_json({"backtests": rows})
     for one in [] if as_json else found:
         typer.echo(
             f"{one.scenario}: predicted {one.predicted_loss:,.2f} USD, "
@@ -104,12 +92,8 @@ def _stored_source(store: Store, source: str | None, step: str) -> str:
 
 def _show(scenarios: Iterable[Scenario], *, as_json: bool) -> None:
     if as_json:
-        _print_json({"scenarios": [scenario.to_dict() for scenario in scenarios]})
+        print_json({"scenarios": [scenario.to_dict() for scenario in scenarios]})
         return
     for one in scenarios:
         drawn = "drawn    " if one.is_active else "not drawn"
         typer.echo(f"{one.probability:8.5f}  {drawn}  {one.name} ({one.source or 'no source'})")
-
-
-def _print_json(document: Mapping[str, Any]) -> None:
-    typer.echo(json_text(document), nl=False)

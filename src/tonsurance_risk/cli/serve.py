@@ -12,6 +12,8 @@ from typing import Annotated
 
 import typer
 
+from tonsurance_risk.cli.exit_codes import DONE
+from tonsurance_risk.cli.options import Config, Db, LogJson
 from tonsurance_risk.errors import StorageError
 from tonsurance_risk.logs import configure_logging
 from tonsurance_risk.ports import Store
@@ -20,18 +22,16 @@ from tonsurance_risk.runner.metrics import require_library
 from tonsurance_risk.settings_reading import known_secrets, load_settings
 from tonsurance_risk.storage import open_store
 
-DONE = 0
-
 
 def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 is a free one.")] = 9464,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    db: Annotated[str | None, typer.Option(help="URL of the store; of the settings when not given.")] = None,
+    db: Db = None,
     max_age_hours: Annotated[
         float | None, typer.Option(min=1.0, help="Of the newest price; of the settings when not given.")
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="Settings file.")] = None,
-    log_json: Annotated[bool, typer.Option("--log-json", help="Log JSON lines.")] = False,
+    config: Config = None,
+    log_json: LogJson = False,
 ) -> int:
     """Serve /healthz, /readyz and /metrics until interrupted."""
     require_library()

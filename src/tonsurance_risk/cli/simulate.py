@@ -10,24 +10,22 @@ import pandas as pd
 import typer
 
 from tonsurance_risk.assets import get_asset
-from tonsurance_risk.cli.db import DONE, opened
+from tonsurance_risk.cli.exit_codes import DONE
+from tonsurance_risk.cli.options import AsJson, BookFile
+from tonsurance_risk.cli.parts import opened, print_json, vault_of
 from tonsurance_risk.core.scenarios import builtin_scenarios
 from tonsurance_risk.core.simulation import MOST_SIMULATIONS, simulate_losses
 from tonsurance_risk.core.stress import stress_test
 from tonsurance_risk.core.tables import json_rows
 from tonsurance_risk.errors import SettingsError
-from tonsurance_risk.inputs import read_vault, sample_vault
 from tonsurance_risk.model import MOST_SEED, Scenario
-from tonsurance_risk.reporting.files import json_text
 from tonsurance_risk.reporting.terminal import print_table
 
 _MEASURES = ("expected_loss", "var_95", "var_99", "cvar_95", "cvar_99")
 
-_Vault = Annotated[Path | None, typer.Option(help="Vault file, JSON; the built-in sample vault when not given.")]
 _Scenarios = Annotated[
     str | None, typer.Option("--db", help="Take the scenarios of this database; the built-in ones when not given.")
 ]
-_AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
 
 
 class Drawing(StrEnum):
@@ -41,7 +39,7 @@ class Drawing(StrEnum):
 
 
 def simulate(
-    vault: _Vault = None,
+    vault: BookFile = None,
     db: _Scenarios = None,
     correlation: Annotated[
         Path | None,
@@ -60,10 +58,10 @@ def simulate(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Of the simulation.")] = 0,
     sampling: Annotated[Drawing, typer.Option(help="How scenarios and shocks are drawn.")] = Drawing.STRATIFIED,
-    as_json: _AsJson = False,
+    as_json: AsJson = False,
 ) -> int:
     """Simulate the losses of a vault over a year."""
-    book = sample_vault() if vault is None else read_vault(vault)
+    book = vault_of(vault)
     matrix = None if correlation is None else _matrix(correlation)
     sigma = None if volatility is None else _volatility(volatility)
     own = {asset.symbol for asset in book.assets}
@@ -89,18 +87,18 @@ def simulate(
         "contributions_99": {asset: one.to_dict() for asset, one in sample.contribution_estimates(0.99).items()},
     }
     if as_json:
-        typer.echo(json_text(document), nl=False)
+        print_json(document)
         return DONE
     _print_sample(document)
     return DONE
 
 
-def stress(vault: _Vault = None, db: _Scenarios = None, as_json: _AsJson = False) -> int:
+def stress(vault: BookFile = None, db: _Scenarios = None, as_json: AsJson = False) -> int:
     """Show what a vault loses in each scenario, without shocks."""
-    book = sample_vault() if vault is None else read_vault(vault)
+    book = vault_of(vault)
     result = stress_test(book, _scenarios(db))
     if as_json:
-        typer.echo(json_text(result.to_dict()), nl=False)
+        print_json(result.to_dict())
         return DONE
     losses = result.losses
     rows = {
