@@ -27,7 +27,7 @@ from tonsurance_risk.errors import (
 from tonsurance_risk.ports import Clock, MeteredSource, PriceSource, SourceUsage, usage_of
 from tonsurance_risk.sources.answers import columns, decimal_texts, mapped, whole_numbers
 from tonsurance_risk.sources.detail import DETAIL, FetchDetail
-from tonsurance_risk.sources.http import excerpt, explain_status
+from tonsurance_risk.sources.http_errors import excerpt, explain_status
 from tonsurance_risk.sources.json_body import parse_json
 from tonsurance_risk.sources.rate_limit import HostLimits
 from tonsurance_risk.sources.retries import parse_retry_after

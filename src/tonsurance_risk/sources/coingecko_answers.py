@@ -25,7 +25,7 @@ from tonsurance_risk.errors import (
     UnknownAssetError,
 )
 from tonsurance_risk.sources.detail import DETAIL, FetchDetail, Reject
-from tonsurance_risk.sources.http import excerpt, explain_status
+from tonsurance_risk.sources.http_errors import excerpt, explain_status
 from tonsurance_risk.sources.json_body import parse_json
 from tonsurance_risk.values import FloatArray, IntArray
 
