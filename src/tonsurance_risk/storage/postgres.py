@@ -240,7 +240,12 @@ class Postgres:
             with storage_errors(self):
                 if not own.execute(select(func.pg_try_advisory_lock(number))).scalar_one():
                     raise LockHeldError(f"another run has {key} in the database {self.name}; wait until it ends")
-            yield AdvisoryLock(self, own, key)
+            try:
+                yield AdvisoryLock(self, own, key)
+            finally:
+                # The server takes a moment to see that a connection has ended, and would refuse the next who asks.
+                with suppress(exc.SQLAlchemyError, self.driver_error):
+                    own.execute(select(func.pg_advisory_unlock(number)))
         finally:
             own.close()
 
