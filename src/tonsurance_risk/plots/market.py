@@ -23,6 +23,7 @@ from tonsurance_risk.plots.axes import (
     SKY,
     VERMILION,
     axes_of,
+    checked,
     labels,
     legend_above,
     width_of,
@@ -179,8 +180,7 @@ def correlation_heatmap(matrix: CorrelationMatrix, ax: Axes | None = None) -> Ax
     SettingsError
         If matplotlib is not installed.
     """
-    if not isinstance(matrix, CorrelationMatrix):
-        raise ValueError(f"matrix must be a CorrelationMatrix, found {type(matrix).__name__}")
+    checked(matrix, "matrix", CorrelationMatrix)
     axes = axes_of(ax, (0.6 * len(matrix.assets) + 2.0, 0.6 * len(matrix.assets) + 1.0))
     n = len(matrix.assets)
     image = axes.imshow(matrix.values, vmin=-1.0, vmax=1.0, cmap="RdBu_r", interpolation="none")
