@@ -28,11 +28,11 @@ from tonsurance_risk.ports import Clock, MeteredSource, PriceSource, SourceUsage
 from tonsurance_risk.sources.answers import columns, decimal_texts, mapped, whole_numbers
 from tonsurance_risk.sources.detail import DETAIL, FetchDetail
 from tonsurance_risk.sources.http_errors import excerpt, explain_status
+from tonsurance_risk.sources.http_source import HttpSource, LastPrice
 from tonsurance_risk.sources.json_body import parse_json
 from tonsurance_risk.sources.rate_limit import HostLimits
 from tonsurance_risk.sources.retries import parse_retry_after
 from tonsurance_risk.sources.samples import Grid, join_pages, samples, stamps
-from tonsurance_risk.sources.venue import LastPrice, VenueSource
 from tonsurance_risk.values import iso
 
 PAIRS: Mapping[str, str] = {
@@ -151,7 +151,7 @@ def explain(status: int, body: bytes, headers: Mapping[str, str]) -> RiskError:
     return explain_status(status, message.encode(), headers)
 
 
-class BinanceSource(VenueSource):
+class BinanceSource(HttpSource):
     """Prices of Binance spot pairs, which are quoted in USDT, in dollars.
 
     Each close is multiplied by the close of USDT in dollars of the same bar, from another source. A bar for which
@@ -162,7 +162,7 @@ class BinanceSource(VenueSource):
     usdt : PriceSource or None
         Gives USDT in dollars, Coinbase or Kraken for example. None: no asset is carried.
     base_url, clock, http
-        As `VenueSource`; the host is the one for market data.
+        As `HttpSource`; the host is the one for market data.
 
     Examples
     --------
@@ -227,14 +227,14 @@ class BinanceSource(VenueSource):
         return in_dollars(closes, usdt.fetch("USDT", asked.start, asked.end, step=step)) if len(closes) else closes
 
     def last_prices(self, assets: Iterable[str]) -> pd.DataFrame:
-        """Return the newest price of assets, stamped with the receipt; see `VenueSource.last_prices`.
+        """Return the newest price of assets, stamped with the receipt; see `HttpSource.last_prices`.
 
         Raises
         ------
         StaleDataError
             If the newest price of USDT in dollars is older than a minute.
         SourceError
-            If there is none; as `VenueSource.last_prices`.
+            If there is none; as `HttpSource.last_prices`.
         """
         table = super().last_prices(assets)
         if len(table) and self._usdt is not None:

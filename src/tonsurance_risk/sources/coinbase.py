@@ -13,10 +13,10 @@ import pandas as pd
 
 from tonsurance_risk.errors import PayloadError
 from tonsurance_risk.sources.answers import columns, decimal_texts, mapped, numbers, shown, whole_numbers
+from tonsurance_risk.sources.http_source import HttpSource, LastPrice
 from tonsurance_risk.sources.json_body import parse_json
 from tonsurance_risk.sources.rate_limit import HostLimits
 from tonsurance_risk.sources.samples import Grid, join_pages, samples, stamps
-from tonsurance_risk.sources.venue import LastPrice, VenueSource
 from tonsurance_risk.values import iso
 
 PRODUCTS: Mapping[str, str] = {
@@ -94,13 +94,13 @@ def parse_ticker(body: bytes) -> LastPrice:
     return LastPrice(price=price, time=time.tz_convert("UTC"), stamped_by="source")
 
 
-class CoinbaseSource(VenueSource):
+class CoinbaseSource(HttpSource):
     """Prices of Coinbase Exchange pairs against dollars.
 
     Parameters
     ----------
     base_url, clock, http
-        As `VenueSource`.
+        As `HttpSource`.
 
     Examples
     --------

@@ -25,9 +25,9 @@ from tonsurance_risk.sources.coingecko_answers import (
 )
 from tonsurance_risk.sources.coingecko_plans import FREE_HISTORY, TIERS, key_of
 from tonsurance_risk.sources.detail import DETAIL, joined
+from tonsurance_risk.sources.http_source import HttpSource, LastPrice, Question, last_price_table
 from tonsurance_risk.sources.rate_limit import HostLimits
 from tonsurance_risk.sources.steps import step_span
-from tonsurance_risk.sources.venue import LastPrice, Question, VenueSource, last_price_table
 from tonsurance_risk.values import iso
 
 _SMALLER_HISTORIES = (timedelta(days=729), FREE_HISTORY, timedelta(days=363))
@@ -56,7 +56,7 @@ _SHAPES = {
 }
 
 
-class CoinGeckoSource(VenueSource):
+class CoinGeckoSource(HttpSource):
     """Prices in USD of CoinGecko, averages over many markets.
 
     Parameters
@@ -66,7 +66,7 @@ class CoinGeckoSource(VenueSource):
     api_key : str, optional
         For "demo" and "pro"; from the environment variable of the tier when not given. Sent in a header only.
     base_url, clock, http
-        As `VenueSource`.
+        As `HttpSource`.
     limits : HostLimits, optional
         Of a larger plan.
     ids : mapping of str by symbol, optional
@@ -79,7 +79,7 @@ class CoinGeckoSource(VenueSource):
     name : str
         ``coingecko``, whatever the tier: it is the same price.
     client, calls_per_minute, monthly_credits
-        As `VenueSource`.
+        As `HttpSource`.
 
     Raises
     ------
@@ -213,7 +213,7 @@ class CoinGeckoSource(VenueSource):
         return _together(frames, history_start=reached if asked.start < reached else None)
 
     def last_prices(self, assets: Iterable[str]) -> pd.DataFrame:
-        """Return the last price of assets, in one call; see `VenueSource.last_prices`."""
+        """Return the last price of assets, in one call; see `HttpSource.last_prices`."""
         coins, failed = self._ids_of(assets)
         answer = self.client.get("simple/price", _last_of(coins.values()), parse_simple_price) if coins else {}
         received = self._now()

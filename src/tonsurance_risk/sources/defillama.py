@@ -27,9 +27,9 @@ from tonsurance_risk.sources.defillama_answers import (
     parse_supply,
 )
 from tonsurance_risk.sources.http import HttpClient
+from tonsurance_risk.sources.http_source import HttpSource, LastPrice
 from tonsurance_risk.sources.rate_limit import HostLimits
 from tonsurance_risk.sources.samples import Grid, join_pages
-from tonsurance_risk.sources.venue import LastPrice, VenueSource
 from tonsurance_risk.values import as_utc, text
 
 _NEAR: Mapping[str, timedelta] = {"1h": timedelta(minutes=10), "1d": timedelta(minutes=30)}
@@ -38,7 +38,7 @@ _NEAR: Mapping[str, timedelta] = {"1h": timedelta(minutes=10), "1d": timedelta(m
 _T = TypeVar("_T")
 
 
-class DefiLlamaSource(VenueSource):
+class DefiLlamaSource(HttpSource):
     """Prices of CoinGecko by way of DefiLlama; supplies and value locked of its own.
 
     Parameters
@@ -46,7 +46,7 @@ class DefiLlamaSource(VenueSource):
     base_url : str, optional
         One host in the place of the three, a gateway for example.
     clock, http
-        As `VenueSource`.
+        As `HttpSource`.
 
     Examples
     --------

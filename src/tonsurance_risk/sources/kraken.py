@@ -24,11 +24,11 @@ from tonsurance_risk.errors import (
     UnknownAssetError,
 )
 from tonsurance_risk.sources.answers import columns, decimal_texts, listed, mapped, shown, whole_numbers
+from tonsurance_risk.sources.http_source import HttpSource, LastPrice, last_price_table
 from tonsurance_risk.sources.json_body import parse_json
 from tonsurance_risk.sources.rate_limit import HostLimits
 from tonsurance_risk.sources.samples import Grid, join_pages, samples, stamps
 from tonsurance_risk.sources.steps import step_span
-from tonsurance_risk.sources.venue import LastPrice, VenueSource, last_price_table
 from tonsurance_risk.values import iso
 
 PAIRS: Mapping[str, str] = {
@@ -183,7 +183,7 @@ def parse_ticker(body: bytes, pairs: Iterable[str], *, now: pd.Timestamp) -> dic
     return prices
 
 
-class KrakenSource(VenueSource):
+class KrakenSource(HttpSource):
     """Prices of Kraken pairs against dollars: of the last 29 days by the hour, or of two years by the day.
 
     Where more is asked for, the part that is there is returned, and the ``history_start`` of its `FetchDetail`
@@ -192,7 +192,7 @@ class KrakenSource(VenueSource):
     Parameters
     ----------
     base_url, clock, http
-        As `VenueSource`.
+        As `HttpSource`.
 
     Examples
     --------
@@ -248,7 +248,7 @@ class KrakenSource(VenueSource):
         return self._now().floor(span) - self.rows * span
 
     def last_prices(self, assets: Iterable[str]) -> pd.DataFrame:
-        """Return the last trade of assets, stamped with the receipt; see `VenueSource.last_prices`.
+        """Return the last trade of assets, stamped with the receipt; see `HttpSource.last_prices`.
 
         Notes
         -----

@@ -50,7 +50,7 @@ class Question:
     now: pd.Timestamp
 
 
-class VenueSource:
+class HttpSource:
     """A client of one host, a clock, and what a `MeteredSource` says of itself; to build on.
 
     Parameters
@@ -201,7 +201,7 @@ class VenueSource:
 
 
 def last_price_table(found: Mapping[str, LastPrice], failed: Mapping[str, RiskError]) -> pd.DataFrame:
-    """Return last prices in the form of `VenueSource.last_prices`."""
+    """Return last prices in the form of `HttpSource.last_prices`."""
     table = pd.DataFrame(
         [attrs.astuple(price) for price in found.values()],
         index=list(found),
