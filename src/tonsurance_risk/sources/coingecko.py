@@ -124,7 +124,8 @@ class CoinGeckoSource(HttpSource):
         options: dict[str, Any] = {"explain": partial(parse_error, tier=tier)}
         if plan.header is not None and key is not None:
             options |= {"headers": {plan.header: key}, "secrets": (key,)}
-        super().__init__(base_url=base_url, clock=clock, http={**options, **(http or {})})
+        # dict() refuses a doubled option: other headers would take the place of the key.
+        super().__init__(base_url=base_url, clock=clock, http=dict(**options, **(http or {})))
 
     def __repr__(self) -> str:
         return f"CoinGeckoSource(tier={self.tier!r})"
