@@ -22,7 +22,8 @@ from tonsurance_risk.errors import (
     SourceUnavailableError,
     UnknownAssetError,
 )
-from tonsurance_risk.sources.coingecko import TIERS, CoinGeckoSource, source_from_environment
+from tonsurance_risk.sources.coingecko import CoinGeckoSource, source_from_environment
+from tonsurance_risk.sources.coingecko_plans import TIERS
 from tonsurance_risk.sources.detail import DETAIL
 
 HOUR = timedelta(hours=1)
@@ -291,16 +292,40 @@ class TestIds:
                 source.fetch("Yours", NOW - timedelta(days=2), NOW)
 
 
+@pytest.mark.fault("F026")
 def test_last_prices():
-    """One call for all; what is not there is not there."""
+    """One call for all; of what is not there it says why, as other sources do."""
     serving, world = market(unknown=frozenset({IDS["mkUSD"]}))
     with serving as (server, _host), source_of(server, world) as source:
-        frame = source.last_prices(["usdc", "BTC", "mkUSD"])
+        frame = source.last_prices(["usdc", "BTC", "mkUSD", "NO-SUCH-COIN"])
 
         assert 1 == len(server.seen)
     assert ["USDC", "BTC"] == frame.index.tolist()
+    assert ["source"] * 2 == frame["stamped_by"].tolist()
+    failed = frame.attrs["failed"]
+    assert {"mkUSD", "NO-SUCH-COIN"} == set(failed)
+    assert all(isinstance(error, UnknownAssetError) for error in failed.values())
+    assert IDS["mkUSD"] in str(failed["mkUSD"])
     assert 50_000 < frame.loc["BTC", "price"] < 70_000
     assert abs(frame.loc["USDC", "time"] - NOW) < timedelta(minutes=1)
+
+
+def test_last_prices_of_unknown_age():
+    """Without a time of the host they have that of the receipt; one coin of two names is two rows; none is no call."""
+    world = World()
+    answer = faults.plain(b'{"dai": {"usd": 0.9998}}')
+    with (
+        faults.serving(lambda _request: answer) as server,
+        source_of(server, world, ids={"MINE": "dai"}) as source,
+    ):
+        frame = source.last_prices(["DAI", "MINE"])
+        assert ["dai"] == [request.query["ids"] for request in server.seen]
+        assert source.last_prices(["NO-SUCH-COIN"]).empty
+        assert 1 == len(server.seen)
+
+    assert ["DAI", "MINE"] == frame.index.tolist()
+    assert {(0.9998, "receipt")} == set(zip(frame["price"], frame["stamped_by"], strict=True))
+    assert all(NOW <= time <= world.now() for time in frame["time"])
 
 
 @pytest.mark.fault("F045")

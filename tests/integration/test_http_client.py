@@ -27,7 +27,8 @@ from tonsurance_risk.errors import (
     SourceUnavailableError,
     UnknownAssetError,
 )
-from tonsurance_risk.sources.http import HttpClient, explain_status
+from tonsurance_risk.sources.http import HttpClient
+from tonsurance_risk.sources.http_errors import explain_status
 from tonsurance_risk.sources.rate_limit import HostLimits, TokenBucket
 from tonsurance_risk.sources.retries import RetryRule, parse_retry_after
 

@@ -93,6 +93,13 @@ class TestConnections:
                 held = connection.execute(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"))
                 assert held.scalar_one() == 0
 
+    def test_a_lock_is_free_when_its_block_ends(self, postgres_url: str) -> None:
+        """Not when the server has seen that the connection ended: 1 of 75 came too early for that, so 1 of 4 runs passes."""
+        with open_store(postgres_url) as store:
+            for _ in range(100):
+                with store.lock("daily", NOON):
+                    pass
+
 
 class TestContent:
     @pytest.mark.fault("F034")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from tonsurance_risk.plots.axes import (
     SKY,
     VERMILION,
     axes_of,
+    checked,
     labels,
     legend_above,
     width_of,
@@ -151,10 +152,7 @@ def price_with_events(
     peg = pegs.pop() if len(pegs) == 1 else None
     if isinstance(peg, FixedPeg):
         axes.axhline(peg.price, color="0.4", linestyle=(0, (1, 4)), label="peg")
-    named = {str(asset) for asset in frame.columns}
-    _shade(
-        axes, (e for e in checked_events(events) if canonical(e.asset) in named), frame.index[0], frame.index[-1]
-    )
+    _shade(axes, events, {str(asset) for asset in frame.columns}, frame.index)
     axes.set_ylabel("price [USD]")
     legend_above(axes)
     return _dates(axes)
@@ -179,8 +177,7 @@ def correlation_heatmap(matrix: CorrelationMatrix, ax: Axes | None = None) -> Ax
     SettingsError
         If matplotlib is not installed.
     """
-    if not isinstance(matrix, CorrelationMatrix):
-        raise ValueError(f"matrix must be a CorrelationMatrix, found {type(matrix).__name__}")
+    checked(matrix, "matrix", CorrelationMatrix)
     axes = axes_of(ax, (0.6 * len(matrix.assets) + 2.0, 0.6 * len(matrix.assets) + 1.0))
     n = len(matrix.assets)
     image = axes.imshow(matrix.values, vmin=-1.0, vmax=1.0, cmap="RdBu_r", interpolation="none")
@@ -245,13 +242,12 @@ def rolling_correlation(
     shown = table.reindex(pd.date_range(table.index[0], table.index[-1], freq=every))
     axes.fill_between(shown.index, shown["low"], shown["high"], alpha=0.25, label="95 % interval")
     axes.plot(shown.index, shown["correlation"], marker="." if len(shown) == 1 else None, label="correlation")
-    pair = {canonical(asset_1), canonical(asset_2)}
-    those = (event for event in checked_events(events) if canonical(event.asset) in pair)
-    _shade(axes, those, shown.index[0], shown.index[-1])
+    pair = (canonical(asset_1), canonical(asset_2))
+    _shade(axes, events, pair, shown.index)
     axes.axhline(0.0, color="0.5", linewidth=0.8)
     axes.set_ylim(-1.05, 1.05)
     axes.set_ylabel("correlation of log returns")
-    names = " and ".join(labels([canonical(asset_1), canonical(asset_2)], lines=1))
+    names = " and ".join(labels(pair, lines=1))
     axes.set_title(f"{names}, {window}-day window", parse_math=False)
     axes.legend(loc="lower left", fontsize="small")
     return axes
@@ -261,14 +257,14 @@ def _end(event: DepegEvent) -> pd.Timestamp:
     return event.recovered_at if event.recovered_at is not None else event.end + event.sample_span
 
 
-def _shade(axes: Axes, events: Iterable[DepegEvent], first: pd.Timestamp, last: pd.Timestamp) -> None:
-    """Shade the events that touch a time; the first of each direction is named in the legend."""
+def _shade(axes: Axes, events: Iterable[DepegEvent], assets: Collection[str], times: pd.Index) -> None:
+    """Shade the events of assets that touch some times; the first of each direction is named in the legend."""
     from matplotlib.dates import date2num
 
     named = set()
-    for event in events:
+    for event in checked_events(events):
         colour, hatch, what = _OFF_PEG[event.direction]
-        if event.start <= last and _end(event) >= first:
+        if canonical(event.asset) in assets and event.start <= times[-1] and _end(event) >= times[0]:
             begin, end = date2num([event.start, _end(event)])  # type: ignore[no-untyped-call]
             label = f"_{what}" if what in named else what
             axes.axvspan(begin, end, facecolor=colour, edgecolor="0.3", hatch=hatch, alpha=0.3, label=label)

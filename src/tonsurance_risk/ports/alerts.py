@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol, get_args
 
 import attrs
 import pandas as pd
 
+from tonsurance_risk.core.alert_memory import Action
 from tonsurance_risk.core.alerts import SEVERITIES, Severity
 from tonsurance_risk.values import as_utc
 
@@ -33,8 +34,8 @@ class StoredAlert:
     step: str
     as_of: pd.Timestamp
     key: str
-    action: Literal["trigger", "resolve"]
-    severity: Literal["critical", "high", "medium", "low"]
+    action: Action
+    severity: Severity
     message: str
 
 
@@ -89,7 +90,7 @@ class AlertMessage:
     """
 
     key: str = attrs.field()
-    action: Literal["trigger", "resolve"] = attrs.field(validator=attrs.validators.in_(("trigger", "resolve")))
+    action: Action = attrs.field(validator=attrs.validators.in_(get_args(Action)))
     severity: Severity = attrs.field(validator=attrs.validators.in_(SEVERITIES))
     summary: str = attrs.field(validator=attrs.validators.instance_of(str))
     as_of: pd.Timestamp = attrs.field(converter=_as_of)

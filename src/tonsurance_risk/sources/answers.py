@@ -11,7 +11,7 @@ from typing import Any
 from tonsurance_risk.errors import PayloadError
 
 _DECIMAL = re.compile(r"\d{1,30}(?:\.\d{1,30})?", re.ASCII)
-_DECIMALS = re.compile(r"\d{1,30}(?:\.\d{1,30})?(?:\n\d{1,30}(?:\.\d{1,30})?)*", re.ASCII)
+_DECIMALS = re.compile(rf"{_DECIMAL.pattern}(?:\n{_DECIMAL.pattern})*", re.ASCII)
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict, _SHORT.maxstring, _SHORT.maxlong = 3, 4, 4, 60, 40
 

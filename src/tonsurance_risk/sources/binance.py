@@ -27,12 +27,12 @@ from tonsurance_risk.errors import (
 from tonsurance_risk.ports import Clock, MeteredSource, PriceSource, SourceUsage, usage_of
 from tonsurance_risk.sources.answers import columns, decimal_texts, mapped, whole_numbers
 from tonsurance_risk.sources.detail import DETAIL, FetchDetail
-from tonsurance_risk.sources.http import excerpt, explain_status
+from tonsurance_risk.sources.http_errors import excerpt, explain_status
+from tonsurance_risk.sources.http_source import HttpSource, LastPrice
 from tonsurance_risk.sources.json_body import parse_json
 from tonsurance_risk.sources.rate_limit import HostLimits
 from tonsurance_risk.sources.retries import parse_retry_after
 from tonsurance_risk.sources.samples import Grid, join_pages, samples, stamps
-from tonsurance_risk.sources.venue import LastPrice, VenueSource, pair_of
 from tonsurance_risk.values import iso
 
 PAIRS: Mapping[str, str] = {
@@ -52,8 +52,6 @@ PAIRS: Mapping[str, str] = {
 _WEIGHT = 2
 SAME_MINUTE = timedelta(minutes=1)
 """How old a last price of USDT in dollars may be for one in USDT."""
-_LIMITS = HostLimits(calls_per_minute=3000, burst=100)
-"""In weights: half of the 6,000 a minute of an address, for others behind the same one."""
 _LONGEST_BAN = timedelta(days=3).total_seconds()
 _UNKNOWN_SYMBOL, _TOO_MANY_REQUESTS = -1121, -1003
 
@@ -153,7 +151,7 @@ def explain(status: int, body: bytes, headers: Mapping[str, str]) -> RiskError:
     return explain_status(status, message.encode(), headers)
 
 
-class BinanceSource(VenueSource):
+class BinanceSource(HttpSource):
     """Prices of Binance spot pairs, which are quoted in USDT, in dollars.
 
     Each close is multiplied by the close of USDT in dollars of the same bar, from another source. A bar for which
@@ -163,10 +161,8 @@ class BinanceSource(VenueSource):
     ----------
     usdt : PriceSource or None
         Gives USDT in dollars, Coinbase or Kraken for example. None: no asset is carried.
-    base_url : str
-        Of the host for market data.
-    clock, http
-        As `VenueSource`.
+    base_url, clock, http
+        As `HttpSource`; the host is the one for market data.
 
     Examples
     --------
@@ -176,6 +172,10 @@ class BinanceSource(VenueSource):
     tonsurance_risk.errors.UnknownAssetError: binance has USDC against USDT only, which is not dollars: ...
     """
 
+    host = "https://data-api.binance.vision"
+    limits = HostLimits(calls_per_minute=3000, burst=100)
+    """In weights: half of the 6,000 a minute of an address, for others behind the same one."""
+    ids = PAIRS
     rows = 1000
     opened = pd.Timestamp("2017-07-01", tz="UTC")
 
@@ -183,11 +183,11 @@ class BinanceSource(VenueSource):
         self,
         usdt: PriceSource | None,
         *,
-        base_url: str = "https://data-api.binance.vision",
+        base_url: str | None = None,
         clock: Clock | None = None,
         http: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(base_url, limits=_LIMITS, explain=explain, clock=clock, http=http)
+        super().__init__(base_url=base_url, clock=clock, http={"explain": explain, **(http or {})})
         self.calls_per_minute /= _WEIGHT
         self._usdt = usdt
         # With another source of USDT the prices differ.
@@ -206,7 +206,7 @@ class BinanceSource(VenueSource):
         One call for each 1,000 bars since July 2017, and those of the source of USDT.
         """
         asked = self._question(asset, start, end, step)
-        symbol, usdt = self._pair(asked.asset), self._reference(asked.asset)
+        symbol, usdt = self._id_of(asked.asset), self._reference(asked.asset)
         grid = Grid.of(max(asked.start, self.opened), asked.end, asked.span, now=asked.now)
         pages = [
             self.client.get(
@@ -227,14 +227,14 @@ class BinanceSource(VenueSource):
         return in_dollars(closes, usdt.fetch("USDT", asked.start, asked.end, step=step)) if len(closes) else closes
 
     def last_prices(self, assets: Iterable[str]) -> pd.DataFrame:
-        """Return the newest price of assets, stamped with the receipt; see `VenueSource.last_prices`.
+        """Return the newest price of assets, stamped with the receipt; see `HttpSource.last_prices`.
 
         Raises
         ------
         StaleDataError
             If the newest price of USDT in dollars is older than a minute.
         SourceError
-            If there is none; as `VenueSource.last_prices`.
+            If there is none; as `HttpSource.last_prices`.
         """
         table = super().last_prices(assets)
         if len(table) and self._usdt is not None:
@@ -254,7 +254,7 @@ class BinanceSource(VenueSource):
 
     def _last_price(self, asset: str) -> LastPrice:
         """Return a price in USDT."""
-        symbol = self._pair(asset)
+        symbol = self._id_of(asset)
         price = self.client.get(
             "api/v3/ticker/price",
             {"symbol": symbol},
@@ -263,9 +263,9 @@ class BinanceSource(VenueSource):
         )
         return LastPrice(price=price, time=self._now(), stamped_by="receipt")
 
-    def _pair(self, asset: str) -> str:
+    def _id_of(self, asset: str) -> str:
         self._reference(asset)
-        return pair_of(PAIRS, asset, "binance")
+        return super()._id_of(asset)
 
     def _reference(self, asset: str) -> PriceSource:
         if self._usdt is None:

@@ -8,17 +8,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
 
 import pandas as pd
 
 from tonsurance_risk.errors import PayloadError
-from tonsurance_risk.ports import Clock
 from tonsurance_risk.sources.answers import columns, decimal_texts, mapped, numbers, shown, whole_numbers
+from tonsurance_risk.sources.http_source import HttpSource, LastPrice
 from tonsurance_risk.sources.json_body import parse_json
 from tonsurance_risk.sources.rate_limit import HostLimits
 from tonsurance_risk.sources.samples import Grid, join_pages, samples, stamps
-from tonsurance_risk.sources.venue import LastPrice, VenueSource, pair_of
 from tonsurance_risk.values import iso
 
 PRODUCTS: Mapping[str, str] = {
@@ -33,8 +31,6 @@ PRODUCTS: Mapping[str, str] = {
 """The product by asset. There is no USDC-USD: inside Coinbase one is the other."""
 
 _PRICES = ("lows", "highs", "closes")
-_LIMITS = HostLimits(calls_per_minute=300, burst=5)
-"""Half of the about 10 a second of an address."""
 
 
 def parse_candles(body: bytes, span: timedelta, *, now: pd.Timestamp) -> pd.Series:
@@ -98,15 +94,13 @@ def parse_ticker(body: bytes) -> LastPrice:
     return LastPrice(price=price, time=time.tz_convert("UTC"), stamped_by="source")
 
 
-class CoinbaseSource(VenueSource):
+class CoinbaseSource(HttpSource):
     """Prices of Coinbase Exchange pairs against dollars.
 
     Parameters
     ----------
-    base_url : str
-        Of the host.
-    clock, http
-        As `VenueSource`.
+    base_url, clock, http
+        As `HttpSource`.
 
     Examples
     --------
@@ -115,17 +109,11 @@ class CoinbaseSource(VenueSource):
     """
 
     name = "coinbase"
+    host = "https://api.exchange.coinbase.com"
+    limits = HostLimits(calls_per_minute=300, burst=5)  # half of the about 10 a second of an address
+    ids = PRODUCTS
     rows = 300
     opened = pd.Timestamp("2015-01-01", tz="UTC")
-
-    def __init__(
-        self,
-        *,
-        base_url: str = "https://api.exchange.coinbase.com",
-        clock: Clock | None = None,
-        http: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(base_url, limits=_LIMITS, clock=clock, http=http)
 
     def fetch(self, asset: str, start: datetime, end: datetime, *, step: str = "1h") -> pd.Series:
         """Return the prices of `asset` that became known in ``[start, end)``; see `PriceSource.fetch`.
@@ -135,7 +123,7 @@ class CoinbaseSource(VenueSource):
         One call for each 300 bars since 2015. A bar without trades is not there.
         """
         asked = self._question(asset, start, end, step)
-        product = self._pair(asked.asset)
+        product = self._id_of(asked.asset)
         grid = Grid.of(max(asked.start, self.opened), asked.end, asked.span, now=asked.now)
         pages = [
             self.client.get(
@@ -152,7 +140,4 @@ class CoinbaseSource(VenueSource):
         return join_pages(pages, asked.asset, asked.start, asked.end)
 
     def _last_price(self, asset: str) -> LastPrice:
-        return self.client.get(f"products/{self._pair(asset)}/ticker", None, parse_ticker)
-
-    def _pair(self, asset: str) -> str:
-        return pair_of(PRODUCTS, asset, self.name)
+        return self.client.get(f"products/{self._id_of(asset)}/ticker", None, parse_ticker)

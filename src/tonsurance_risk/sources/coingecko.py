@@ -8,15 +8,14 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
-from types import MappingProxyType, TracebackType
-from typing import Any, Self
+from typing import Any
 
 import attrs
 import pandas as pd
 
 from tonsurance_risk.assets import canonical, find_asset
 from tonsurance_risk.errors import HistoryLimitError, RiskError, SettingsError, UnknownAssetError
-from tonsurance_risk.ports import Clock, SourceUsage, SystemClock
+from tonsurance_risk.ports import Clock
 from tonsurance_risk.sources.coingecko_answers import (
     on_grid,
     parse_coins_list,
@@ -24,66 +23,19 @@ from tonsurance_risk.sources.coingecko_answers import (
     parse_market_chart,
     parse_simple_price,
 )
+from tonsurance_risk.sources.coingecko_plans import FREE_HISTORY, TIERS, key_of
 from tonsurance_risk.sources.detail import DETAIL, joined
-from tonsurance_risk.sources.http import HttpClient
+from tonsurance_risk.sources.http_source import HttpSource, LastPrice, Question, last_price_table
 from tonsurance_risk.sources.rate_limit import HostLimits
 from tonsurance_risk.sources.steps import step_span
-from tonsurance_risk.values import as_utc, iso, text
+from tonsurance_risk.values import iso
 
-_PUBLIC = "https://api.coingecko.com/api/v3"
-_PRO = "https://pro-api.coingecko.com/api/v3"
-
-FREE_HISTORY = timedelta(days=364)
-"""The free plans reach back 365 days, counted by the host's clock to the second."""
 _SMALLER_HISTORIES = (timedelta(days=729), FREE_HISTORY, timedelta(days=363))
 """What is tried where the host says that a plan does not reach back so far; a day less for clocks that differ."""
 
 _FIRST_HOUR = timedelta(hours=1)  # holds the point of the first sample of a history
 _OVERLAP = timedelta(days=1)
 _CACHED = timedelta(hours=12)  # an answer may be so old
-
-
-@attrs.frozen(kw_only=True)
-class Tier:
-    """A plan: where it is asked, with which header, and what it grants.
-
-    Parameters
-    ----------
-    base_url : str
-    header, variable : str or None
-        Of the key: in the request and in the environment; None: there is no key.
-    limits : HostLimits
-        A little below what is documented.
-    history : timedelta or None
-        How far it reaches back; None: to the beginning, or to where the host says.
-    """
-
-    base_url: str
-    header: str | None = None
-    variable: str | None = None
-    limits: HostLimits
-    history: timedelta | None = None
-
-
-TIERS: Mapping[str, Tier] = MappingProxyType(
-    {
-        "keyless": Tier(base_url=_PUBLIC, limits=HostLimits(calls_per_minute=4), history=FREE_HISTORY),
-        "demo": Tier(
-            base_url=_PUBLIC,
-            header="x-cg-demo-api-key",
-            variable="COINGECKO_DEMO_API_KEY",
-            limits=HostLimits(calls_per_minute=25, burst=4, monthly_credits=10_000),
-            history=FREE_HISTORY,
-        ),
-        "pro": Tier(
-            base_url=_PRO,
-            header="x-cg-pro-api-key",
-            variable="COINGECKO_PRO_API_KEY",
-            limits=HostLimits(calls_per_minute=240, burst=10, monthly_credits=100_000),
-        ),
-    }
-)
-"""Plans by name; "pro" has the limits of the smallest paid one."""
 
 
 @attrs.frozen
@@ -104,7 +56,7 @@ _SHAPES = {
 }
 
 
-class CoinGeckoSource:
+class CoinGeckoSource(HttpSource):
     """Prices in USD of CoinGecko, averages over many markets.
 
     Parameters
@@ -113,27 +65,21 @@ class CoinGeckoSource:
         Host, header, limits and history, together.
     api_key : str, optional
         For "demo" and "pro"; from the environment variable of the tier when not given. Sent in a header only.
-    base_url : str, optional
-        Another way to the host, a gateway for example.
+    base_url, clock, http
+        As `HttpSource`.
     limits : HostLimits, optional
         Of a larger plan.
     ids : mapping of str by symbol, optional
         CoinGecko ids of your own coins: symbols are not unique there.
-    clock : Clock, optional
-        Tells the time; the machine's when not given.
     environment : mapping of str, optional
         Where keys are looked for; that of the process when not given.
-    http : mapping, optional
-        Options of the `HttpClient`: transport, clock, sleep, timeout, ...
 
     Attributes
     ----------
     name : str
         ``coingecko``, whatever the tier: it is the same price.
-    client : HttpClient
-        Counts calls and credits.
-    calls_per_minute, monthly_credits : float, int or None
-        What is granted.
+    client, calls_per_minute, monthly_credits
+        As `HttpSource`.
 
     Raises
     ------
@@ -169,35 +115,20 @@ class CoinGeckoSource:
         if tier not in TIERS:
             raise SettingsError(f"the tier must be one of {', '.join(TIERS)}, found {tier!r}", observed=tier)
         plan = TIERS[tier]
-        key = _key(tier, plan, api_key, os.environ if environment is None else environment)
+        key = key_of(tier, api_key, os.environ if environment is None else environment)
         self.tier = tier
-        granted = limits or plan.limits
-        self.calls_per_minute = granted.calls_per_minute
-        self.monthly_credits = granted.monthly_credits
-        self.client = HttpClient(
-            base_url or plan.base_url,
-            limits=granted,
-            explain=partial(parse_error, tier=tier),
-            headers={} if plan.header is None or key is None else {plan.header: key},
-            secrets=() if key is None else (key,),
-            **(http or {}),
-        )
-        self._ids = dict(ids or {})
-        self._clock = clock or SystemClock()
+        self.host = plan.base_url
+        self.limits = limits or plan.limits
+        self.ids = {canonical(asset): coin for asset, coin in (ids or {}).items()}
         self._history = plan.history
+        options: dict[str, Any] = {"explain": partial(parse_error, tier=tier)}
+        if plan.header is not None and key is not None:
+            options |= {"headers": {plan.header: key}, "secrets": (key,)}
+        # dict() refuses a doubled option: other headers would take the place of the key.
+        super().__init__(base_url=base_url, clock=clock, http=dict(**options, **(http or {})))
 
     def __repr__(self) -> str:
         return f"CoinGeckoSource(tier={self.tier!r})"
-
-    @property
-    def calls(self) -> int:
-        """Attempts that were sent."""
-        return self.client.calls
-
-    @property
-    def usage(self) -> SourceUsage:
-        """What was asked of the host."""
-        return self.client.usage
 
     def limit_credits(self, *, used: int, reserve: int) -> None:
         """Make no call that would leave less than `reserve` of the month's credits, of which `used` are gone."""
@@ -252,57 +183,51 @@ class CoinGeckoSource:
 
     def fetch_market(self, asset: str, start: datetime, end: datetime, *, step: str = "1h") -> pd.DataFrame:
         """Return price and volume of the 24 hours before [USD], columns price and volume; else as `fetch`."""
-        span = step_span(step, self.name)
-        coin = self._coin(text(asset, "asset"))
-        first, last, now = as_utc(start, "start"), as_utc(end, "end"), self._now()
+        asked = self._question(asset, start, end, step)
+        coin = self._id_of(asked.asset)
         reached = self.earliest(step)
-        if last <= reached and first < last:
+        if asked.start < asked.end <= reached:
             raise HistoryLimitError(
                 f"{self.name} ({self.tier}) reaches back to {iso(reached)}, and {asset} was asked for "
-                f"from {iso(first)} to {iso(last)}",
+                f"from {iso(asked.start)} to {iso(asked.end)}",
                 asset=asset,
-                observed=first,
+                observed=asked.start,
                 required=reached,
             )
         # The newest window comes first: where the host ends the history, no older one is asked for.
-        bounds = _windows(max(first, reached), last, now + span, self.longest_window(step))
+        bounds = _windows(
+            max(asked.start, reached), min(asked.end, asked.now + asked.span), self.longest_window(step)
+        )
         frames: list[pd.DataFrame] = []
         try:
             for low, high in reversed(bounds):
                 if high <= self.earliest(step):
                     break  # learned on the way
-                frames.append(self._window(coin, low, high, step, now))
+                frames.append(self._window(coin, attrs.evolve(asked, start=low, end=high)))
         except RiskError as error:
-            error.asset = error.asset or canonical(asset)
+            error.asset = error.asset or asked.asset
             if not (isinstance(error, HistoryLimitError) and frames):
                 raise
             reached = bounds[-len(frames)][0]
         frames.reverse()
         reached = max(reached, self.earliest(step))  # the host may have said so on the way
-        return _together(frames, history_start=reached if first < reached else None)
+        return _together(frames, history_start=reached if asked.start < reached else None)
 
     def last_prices(self, assets: Iterable[str]) -> pd.DataFrame:
-        """Return the last price of assets, in one call.
-
-        Returns
-        -------
-        DataFrame
-            By symbol: price [USD] and time, when it was updated (None where it does not say); assets without a
-            price are not there.
-        """
-        coins = {self._coin(asset): canonical(asset) for asset in assets}
-        found = self.client.get(
-            "simple/price",
-            {
-                "ids": ",".join(coins),
-                "vs_currencies": "usd",
-                "include_last_updated_at": "true",
-                "precision": "full",
-            },
-            parse_simple_price,
-        )
-        rows = {coins[coin]: values for coin, values in found.items() if coin in coins}
-        return pd.DataFrame.from_dict(rows, orient="index", columns=["price", "time"])
+        """Return the last price of assets, in one call; see `HttpSource.last_prices`."""
+        coins, failed = self._ids_of(assets)
+        answer = self.client.get("simple/price", _last_of(coins.values()), parse_simple_price) if coins else {}
+        received = self._now()
+        found: dict[str, LastPrice] = {}
+        for asset, coin in coins.items():
+            if coin not in answer:
+                failed[asset] = _no_price(asset, coin)
+                continue
+            price, updated = answer[coin]
+            found[asset] = LastPrice(
+                price=price, time=updated or received, stamped_by="source" if updated else "receipt"
+            )
+        return last_price_table(found, failed)
 
     def check_ids(self, assets: Iterable[str]) -> dict[str, UnknownAssetError]:
         """Return the assets whose id the host does not list, each with an error that names near ids.
@@ -310,37 +235,17 @@ class CoinGeckoSource:
         One call, of a megabyte or two. A coin that was listed once and is not any more is here too.
         """
         listed = self.client.get("coins/list", None, parse_coins_list)
-        problems = {}
-        for asset in assets:
-            try:
-                coin = self._coin(asset)
-            except UnknownAssetError:
-                coin = ""
-            if coin not in listed:
-                problems[canonical(asset)] = _not_listed(asset, coin, listed)
-        return problems
+        named = list(assets)
+        coins, _ = self._ids_of(named)
+        return {
+            asset: _not_listed(asset, coins.get(asset, ""), listed)
+            for asset in map(canonical, named)
+            if coins.get(asset) not in listed
+        }
 
-    def close(self) -> None:
-        """Close all connections."""
-        self.client.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exception_type: type[BaseException] | None,
-        exception: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _now(self) -> pd.Timestamp:
-        return as_utc(self._clock.now(), "the clock")
-
-    def _coin(self, asset: str) -> str:
+    def _id_of(self, asset: str) -> str:
         known = find_asset(asset)
-        coin = self._ids.get(asset) or (known.coingecko_id if known else None)
+        coin = self.ids.get(asset) or (known.coingecko_id if known else None)
         if coin is None:
             raise UnknownAssetError(
                 f"{self.name} is asked by id, and no id of {asset} is known: symbols are not unique there; give "
@@ -350,42 +255,33 @@ class CoinGeckoSource:
             )
         return coin
 
-    def _window(
-        self, coin: str, start: pd.Timestamp, end: pd.Timestamp, step: str, now: pd.Timestamp
-    ) -> pd.DataFrame:
+    def _window(self, coin: str, asked: Question) -> pd.DataFrame:
         """Return the samples of a window that one call gives."""
-        shape = _SHAPES[step]
-        asked_to = min(end, now)
-        asked_from = min(start - _OVERLAP, asked_to - shape.shortest)
+        shape = _SHAPES[asked.step]
+        last = min(asked.end, asked.now)
+        first = min(asked.start - _OVERLAP, last - shape.shortest)
         try:
-            return self._asked(coin, asked_from, asked_to, start, end, step, now, self._history)
+            return self._chart(coin, first, last, asked, self._history)
         except HistoryLimitError:
             for history in _SMALLER_HISTORIES:
-                if asked_from < now - history < asked_to:
+                if first < asked.now - history < last:
                     try:
-                        frame = self._asked(coin, asked_from, asked_to, start, end, step, now, history)
+                        frame = self._chart(coin, first, last, asked, history)
                     except HistoryLimitError:
                         continue
                     self._history = history
                     return frame
             raise
 
-    def _asked(
-        self,
-        coin: str,
-        asked_from: pd.Timestamp,
-        asked_to: pd.Timestamp,
-        start: pd.Timestamp,
-        end: pd.Timestamp,
-        step: str,
-        now: pd.Timestamp,
-        history: timedelta | None,
+    def _chart(
+        self, coin: str, first: pd.Timestamp, last: pd.Timestamp, asked: Question, history: timedelta | None
     ) -> pd.DataFrame:
-        if history is not None and asked_from < now - history - _FIRST_HOUR:
-            asked_from = now - history - _FIRST_HOUR
-            asked_to = min(now, max(asked_to, asked_from + _SHAPES[step].shortest))
+        """Return the samples of a window from a chart of ``[first, last]``, or of what `history` has of it."""
+        if history is not None and first < asked.now - history - _FIRST_HOUR:
+            first = asked.now - history - _FIRST_HOUR
+            last = min(asked.now, max(last, first + _SHAPES[asked.step].shortest))
         # Whole seconds, inside what is allowed.
-        low, high = -int(-asked_from.timestamp() // 1), int(asked_to.timestamp())
+        low, high = -int(-first.timestamp() // 1), int(last.timestamp())
         chart = self.client.get(
             f"coins/{coin}/market_chart/range",
             {"vs_currency": "usd", "from": low, "to": high, "precision": "full"},
@@ -393,13 +289,13 @@ class CoinGeckoSource:
         )
         return on_grid(
             chart,
-            span=step_span(step, self.name),
-            start=start,
-            end=end,
+            span=asked.span,
+            start=asked.start,
+            end=asked.end,
             asked_from=pd.Timestamp(low, unit="s", tz="UTC"),
             asked_to=pd.Timestamp(high, unit="s", tz="UTC"),
-            now=now,
-            live=asked_to >= now - _CACHED,
+            now=asked.now,
+            live=last >= asked.now - _CACHED,
         )
 
 
@@ -439,24 +335,10 @@ def source_from_environment(tier: str | None, environment: Mapping[str, str] | N
     )
 
 
-def _key(tier: str, plan: Tier, given: str | None, environment: Mapping[str, str]) -> str | None:
-    if plan.header is None or plan.variable is None:
-        if given is not None:
-            raise SettingsError(f"the tier {tier!r} has no key; give a tier that has one")
-        return None
-    key = environment.get(plan.variable) if given is None else given
-    if key is None:
-        raise SettingsError(f"the tier {tier!r} needs a key: set {plan.variable}", required=plan.variable)
-    if not key:
-        raise SettingsError(f"the key of the tier {tier!r} is empty: set {plan.variable}", required=plan.variable)
-    return key
-
-
 def _windows(
-    start: pd.Timestamp, end: pd.Timestamp, limit: pd.Timestamp, longest: timedelta
+    start: pd.Timestamp, end: pd.Timestamp, longest: timedelta
 ) -> list[tuple[pd.Timestamp, pd.Timestamp]]:
-    """Return ``[start, min(end, limit))`` in pieces of at most `longest`, oldest first."""
-    end = min(end, limit)
+    """Return ``[start, end)`` in pieces of at most `longest`, oldest first."""
     windows = []
     while start < end:
         following = min(start + longest, end)
@@ -477,11 +359,22 @@ def _together(frames: list[pd.DataFrame], *, history_start: pd.Timestamp | None)
     return whole
 
 
+def _last_of(coins: Iterable[str]) -> dict[str, str | int | float]:
+    return {
+        "ids": ",".join(dict.fromkeys(coins)),
+        "vs_currencies": "usd",
+        "include_last_updated_at": "true",
+        "precision": "full",
+    }
+
+
+def _no_price(asset: str, coin: str) -> UnknownAssetError:
+    return UnknownAssetError(f"coingecko has no price of {asset}, looked for {coin!r}", asset=asset, observed=coin)
+
+
 def _not_listed(asset: str, coin: str, listed: Mapping[str, str]) -> UnknownAssetError:
     same_symbol = [other for other, symbol in listed.items() if symbol.casefold() == asset.casefold()]
     near = list(dict.fromkeys((*same_symbol, *difflib.get_close_matches(coin, listed, n=5, cutoff=0.7))))[:10]
     hint = f"; near: {', '.join(near)}" if near else ""
     named = f"has no coin with the id {coin!r}" if coin else "is asked by id, and none is known"
-    return UnknownAssetError(
-        f"{asset}: coingecko {named}{hint}", asset=canonical(asset), observed=coin, required=tuple(near)
-    )
+    return UnknownAssetError(f"{asset}: coingecko {named}{hint}", asset=asset, observed=coin, required=tuple(near))

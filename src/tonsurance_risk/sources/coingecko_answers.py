@@ -7,7 +7,7 @@ charts milliseconds, ``last_updated_at`` seconds.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import attrs
@@ -24,15 +24,13 @@ from tonsurance_risk.errors import (
     SourceBlockedError,
     UnknownAssetError,
 )
+from tonsurance_risk.sources.answers import listed, mapped, numbers, whole_numbers
 from tonsurance_risk.sources.detail import DETAIL, FetchDetail, Reject
-from tonsurance_risk.sources.http import excerpt, explain_status
+from tonsurance_risk.sources.http_errors import excerpt, explain_status
 from tonsurance_risk.sources.json_body import parse_json
+from tonsurance_risk.sources.samples import CLOCKS_DIFFER, stamps
+from tonsurance_risk.sources.steps import other_distance
 from tonsurance_risk.values import FloatArray, IntArray
-
-_EARLIEST = datetime(2009, 1, 3, tzinfo=UTC)  # the first block of Bitcoin
-_LATEST = datetime(2100, 1, 1, tzinfo=UTC)
-_SPACING_TOLERANCE = 1.5
-_CLOCKS_DIFFER = timedelta(seconds=120)
 
 _SETTINGS_CODES = frozenset({401, 10002, 10005, 10010, 10011})
 _BLOCKED_CODES = frozenset({403, 1020})
@@ -121,27 +119,16 @@ def _rejects(bad: list[tuple[int, str, str]]) -> tuple[Reject, ...]:
 
 
 def _columns(rows: Any, path: str) -> tuple[IntArray, FloatArray]:
-    if not isinstance(rows, list):
-        raise PayloadError(f"{path} must be a list, found {_kind(rows)}", observed=_kind(rows))
-    if not rows:
+    if not listed(rows, path):
         return np.empty(0, dtype=np.int64), np.empty(0)
     if set(map(type, rows)) != {list} or set(map(len, rows)) != {2}:
         place = next(at for at, row in enumerate(rows) if not isinstance(row, list) or len(row) != 2)
         raise PayloadError(f"{path}[{place}] must be [milliseconds, number], found {str(rows[place])[:100]}")
     # Not zip(*rows): its hundred thousand iterators wake the garbage collector, which takes longer than all else.
-    stamps, values = ([row[column] for row in rows] for column in (0, 1))
-    _check_kinds(stamps, {int}, f"{path}[{{}}][0] must be whole milliseconds")
+    milliseconds, values = ([row[column] for row in rows] for column in (0, 1))
+    _check_kinds(milliseconds, {int}, f"{path}[{{}}][0] must be whole milliseconds")
     _check_kinds(values, {int, float, type(None)}, f"{path}[{{}}][1] must be a number or null")
-    milliseconds = np.array(stamps, dtype=float)
-    low, high = _EARLIEST.timestamp() * 1e3, _LATEST.timestamp() * 1e3
-    strange = np.flatnonzero((milliseconds < low) | (milliseconds >= high))
-    if strange.size:
-        raise PayloadError(
-            f"{path}[{strange[0]}]: {stamps[strange[0]]} ms is no time from {_EARLIEST:%Y-%m-%d} to "
-            f"{_LATEST:%Y-%m-%d}; has the unit changed?",
-            observed=stamps[strange[0]],
-        )
-    return milliseconds.astype(np.int64), np.array(values, dtype=float)
+    return stamps(milliseconds, "ms", path).asi8 // 1000, np.array(values, dtype=float)
 
 
 def _check_kinds(cells: list[Any], accepted: set[type], rule: str) -> None:
@@ -206,7 +193,7 @@ def on_grid(
         If the median distance of two points or more is beyond 1.5 spans or below 1 / 1.5.
     """
     times = pd.DatetimeIndex(pd.to_datetime(chart.times, unit="ms", utc=True)).as_unit("us")
-    future = times > now + _CLOCKS_DIFFER
+    future = times > now + CLOCKS_DIFFER
     grid = times.ceil(span)
     running = np.zeros(len(times), dtype=bool)
     came = np.flatnonzero(~future)
@@ -231,10 +218,8 @@ def on_grid(
 
 
 def _check_spacing(times: pd.DatetimeIndex, span: timedelta) -> None:
-    if len(times) < 2:
-        return
-    median = timedelta(microseconds=float(np.median(np.diff(times.asi8))))
-    if not span / _SPACING_TOLERANCE <= median <= span * _SPACING_TOLERANCE:
+    median = other_distance(times, span) if len(times) >= 2 else None
+    if median is not None:
         raise GranularityError(
             f"points must be {span} apart, found a median of {median}", observed=median, required=span
         )
@@ -260,18 +245,15 @@ def parse_simple_price(body: bytes) -> dict[str, tuple[float, pd.Timestamp | Non
         raise _no_success(document, body, "prices by coin")
     prices: dict[str, tuple[float, pd.Timestamp | None]] = {}
     for coin, fields in document.items():
-        if not isinstance(fields, dict):
-            raise PayloadError(f"{coin[:100]} must be an object, found {_kind(fields)}", observed=_kind(fields))
-        price, updated = fields.get("usd"), fields.get("last_updated_at")
+        where = coin[:100]
+        price, updated = mapped(fields, where).get("usd"), fields.get("last_updated_at")
         if price is None:
             continue
-        if type(price) not in (int, float) or not price > 0:
-            raise PayloadError(f"{coin[:100]}.usd must be a number > 0, found {str(price)[:100]!r}")
-        if updated is not None and (
-            type(updated) is not int or not _EARLIEST.timestamp() <= updated < _LATEST.timestamp()
-        ):
-            raise PayloadError(f"{coin[:100]}.last_updated_at must be seconds, found {str(updated)[:100]!r}")
-        prices[coin] = (float(price), None if updated is None else pd.Timestamp(updated, unit="s", tz="UTC"))
+        [price] = numbers([price], f"{where}.usd")
+        if not price > 0:
+            raise PayloadError(f"{where}.usd must be > 0, found {price}", observed=price)
+        seconds = whole_numbers([] if updated is None else [updated], f"{where}.last_updated_at")
+        prices[coin] = (float(price), next(iter(stamps(seconds, "s", where)), None))
     return prices
 
 
@@ -366,7 +348,3 @@ def _no_success(document: Any, body: bytes, wanted: str) -> RiskError:
     if found is not None:
         return _error(*found, 200, "?")
     return PayloadError(f"the answer has no {wanted}: {excerpt(body)}", required=wanted)
-
-
-def _kind(value: Any) -> str:
-    return type(value).__name__

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import TypeAlias
 
 import attrs
 import pandas as pd
@@ -23,6 +24,7 @@ MOST_ANSWERS = 10_000
 """How many answers are kept; older ones are forgotten."""
 
 _log = logging.getLogger(__name__)
+_Asked: TypeAlias = tuple[str, pd.Timestamp, pd.Timestamp, str]
 
 
 @attrs.frozen(kw_only=True)
@@ -67,9 +69,24 @@ class _Several:
         """What was asked of the hosts of those that count it."""
         return sum(map(usage_of, self.sources), start=SourceUsage())
 
+    def _answers_to(
+        self, asked: _Asked, failures: dict[str, RiskError]
+    ) -> Iterator[tuple[PriceSource, pd.Series]]:
+        """Ask one source after the other; the errors of those that do not answer go into `failures`."""
+        asset, start, end, step = asked
+        for source in self.sources:
+            try:
+                prices = source.fetch(asset, start, end, step=step)
+            except SettingsError:
+                raise
+            except RiskError as error:
+                failures[source.name] = error
+            else:
+                yield source, prices
+
     def _note(
         self,
-        asked: tuple[str, pd.Timestamp, pd.Timestamp, str],
+        asked: _Asked,
         answered: Sequence[str],
         failures: Mapping[str, RiskError],
     ) -> None:
@@ -84,9 +101,7 @@ class _Several:
             raise _nobody(asset, failures)
 
 
-def _asked(
-    asset: str, start: datetime, end: datetime, step: str, name: str
-) -> tuple[str, pd.Timestamp, pd.Timestamp, str]:
+def _asked(asset: str, start: datetime, end: datetime, step: str, name: str) -> _Asked:
     step_span(step, name)
     return canonical(text(asset, "asset")), as_utc(start, "start"), as_utc(end, "end"), step
 
@@ -155,14 +170,7 @@ class FallbackSource(_Several):
         asked = _asked(asset, start, end, step, self.name)
         failures: dict[str, RiskError] = {}
         best: tuple[pd.Series, PriceSource] | None = None
-        for source in self.sources:
-            try:
-                prices = source.fetch(*asked[:3], step=step)
-            except SettingsError:
-                raise
-            except RiskError as error:
-                failures[source.name] = error
-                continue
+        for source, prices in self._answers_to(asked, failures):
             if best is None or _begins(prices, asked[1]) < _begins(best[0], asked[1]):
                 best = prices, source
             if _begins(prices, asked[1]) == asked[1]:
@@ -239,14 +247,8 @@ class ConsensusSource(_Several):
         asked = _asked(asset, start, end, step, self.name)
         frames: dict[str, pd.DataFrame] = {}
         failures: dict[str, RiskError] = {}
-        for source in self.sources:
-            try:
-                frame = source.fetch(*asked[:3], step=step).to_frame()
-            except SettingsError:
-                raise
-            except RiskError as error:
-                failures[source.name] = error
-                continue
+        for source, prices in self._answers_to(asked, failures):
+            frame = prices.to_frame()
             frame.attrs = {"vendor": vendor_of(source.name)}
             frames[source.name] = frame
         self._note(asked, list(frames), failures)

@@ -24,7 +24,7 @@ from tonsurance_risk.errors import (
     SourceUnavailableError,
     UnknownAssetError,
 )
-from tonsurance_risk.sources.steps import between, step_span
+from tonsurance_risk.sources.steps import between, other_distance, step_span
 from tonsurance_risk.values import FloatArray, iso, text
 
 # The years keep every stamp far from the ends of what pandas can count.
@@ -33,7 +33,6 @@ _STAMP = re.compile(_NAIVE_STAMP + r"(?:Z|[+-]\d\d:\d\d)", re.ASCII)
 _STAMP_WITHOUT_ZONE = re.compile(_NAIVE_STAMP, re.ASCII)
 # float() alone would also take "1_000", " 1 " and "nan".
 _PRICE = re.compile(r"|[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|inf(?:inity)?)", re.ASCII | re.IGNORECASE)
-_SPACING_TOLERANCE = 1.5
 
 
 def _existing_folder(folder: str | os.PathLike[str]) -> Path:
@@ -346,11 +345,8 @@ def _prices(rows: _Rows, times: pd.DatetimeIndex) -> FloatArray:
 
 
 def _check_spacing(rows: _Rows, times: pd.DatetimeIndex, span: timedelta, step: str) -> None:
-    if len(times) < 3:
-        return
-    steps = float(np.median(np.diff(times.asi8))) * 1e-6 / span.total_seconds()
-    if not 1.0 / _SPACING_TOLERANCE <= steps <= _SPACING_TOLERANCE:
-        found = timedelta(seconds=steps * span.total_seconds())
+    found = other_distance(times, span) if len(times) >= 3 else None
+    if found is not None:
         raise GranularityError(
             f"{rows.where}: rows of step {step} must be {span} apart, found a median of {found}",
             asset=rows.asset,

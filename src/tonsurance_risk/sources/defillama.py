@@ -27,20 +27,18 @@ from tonsurance_risk.sources.defillama_answers import (
     parse_supply,
 )
 from tonsurance_risk.sources.http import HttpClient
+from tonsurance_risk.sources.http_source import HttpSource, LastPrice
 from tonsurance_risk.sources.rate_limit import HostLimits
 from tonsurance_risk.sources.samples import Grid, join_pages
-from tonsurance_risk.sources.venue import LastPrice, VenueSource
 from tonsurance_risk.values import as_utc, text
 
-_LIMITS = HostLimits(calls_per_minute=60)
-"""None is documented."""
 _NEAR: Mapping[str, timedelta] = {"1h": timedelta(minutes=10), "1d": timedelta(minutes=30)}
 """How far a point may lie from its stamp on the grid, on either side."""
 
 _T = TypeVar("_T")
 
 
-class DefiLlamaSource(VenueSource):
+class DefiLlamaSource(HttpSource):
     """Prices of CoinGecko by way of DefiLlama; supplies and value locked of its own.
 
     Parameters
@@ -48,7 +46,7 @@ class DefiLlamaSource(VenueSource):
     base_url : str, optional
         One host in the place of the three, a gateway for example.
     clock, http
-        As `VenueSource`.
+        As `HttpSource`.
 
     Examples
     --------
@@ -57,6 +55,8 @@ class DefiLlamaSource(VenueSource):
     """
 
     name = "coingecko via defillama"
+    host = "https://coins.llama.fi"
+    limits = HostLimits(calls_per_minute=60)  # none is documented
     rows = 500
     opened = pd.Timestamp("2013-04-28", tz="UTC")  # the first day of CoinGecko
 
@@ -67,8 +67,8 @@ class DefiLlamaSource(VenueSource):
         clock: Clock | None = None,
         http: Mapping[str, Any] | None = None,
     ) -> None:
-        options = {"limits": _LIMITS, **(http or {})}
-        super().__init__(base_url or "https://coins.llama.fi", limits=_LIMITS, clock=clock, http=options)
+        super().__init__(base_url=base_url, clock=clock, http=http)
+        options: dict[str, Any] = {"limits": self.limits, **(http or {})}
         self._stablecoins = HttpClient(base_url or "https://stablecoins.llama.fi", **options)
         self._asking_first = threading.Lock()
         self._firsts: dict[str, pd.Timestamp] = {}
@@ -94,7 +94,7 @@ class DefiLlamaSource(VenueSource):
         One call for the first price of all, and one for each 500 samples.
         """
         asked = self._question(asset, start, end, step)
-        coin = self._pair(asked.asset)
+        coin = self._id_of(asked.asset)
         first = self._first(asked.asset, coin)
         pages = []
         grid = Grid.of(max(asked.start, first), asked.end, asked.span, now=asked.now)
@@ -110,8 +110,13 @@ class DefiLlamaSource(VenueSource):
                 pages.append(on_grid(points, _NEAR[step], asked.span, now=asked.now))
         return join_pages(pages, asked.asset, asked.start, asked.end)
 
-    def _pair(self, asset: str) -> str:
-        return _coin_of(asset)
+    def _id_of(self, asset: str) -> str:
+        known = find_asset(asset)
+        if known is None:
+            raise UnknownAssetError(
+                f"DefiLlama is asked by CoinGecko's id, and none is known of {asset!r}", asset=asset
+            )
+        return f"coingecko:{known.coingecko_id}"
 
     def _first(self, asset: str, coin: str) -> pd.Timestamp:
         """Return the time of the first price, asked for once."""
@@ -124,7 +129,7 @@ class DefiLlamaSource(VenueSource):
         return self._firsts[coin]
 
     def _last_price(self, asset: str) -> LastPrice:
-        coin = _coin_of(asset)
+        coin = self._id_of(asset)
         price = self.client.get(f"prices/current/{coin}", None, functools.partial(parse_price, coin=coin))
         if price is None:
             raise _not_carried(asset, coin)
@@ -155,7 +160,7 @@ class DefiLlamaSource(VenueSource):
         """
         since, until = as_utc(start, "start"), as_utc(end, "end")
         asset = canonical(text(asset, "asset"))
-        coin = _coin_of(asset)
+        coin = self._id_of(asset)
         ids = self._stablecoins.get("stablecoins", None, parse_stablecoin_ids)
         number_there = ids.get(coin.removeprefix("coingecko:"))
         if number_there is None:
@@ -195,15 +200,6 @@ class DefiLlamaSource(VenueSource):
 
     def _at_present(self, parse: Callable[..., _T]) -> Callable[[bytes], _T]:
         return functools.partial(parse, now=self._now())
-
-
-def _coin_of(asset: str) -> str:
-    known = find_asset(asset)
-    if known is None:
-        raise UnknownAssetError(
-            f"DefiLlama is asked by CoinGecko's id, and none is known of {asset!r}", asset=asset
-        )
-    return f"coingecko:{known.coingecko_id}"
 
 
 def _not_carried(asset: str, coin: str) -> UnknownAssetError:

@@ -16,9 +16,9 @@ import pandas as pd
 from tonsurance_risk.errors import PayloadError
 from tonsurance_risk.sources.answers import fields_of, listed, mapped, numbers, shown, whole_numbers
 from tonsurance_risk.sources.detail import DETAIL, Reject
+from tonsurance_risk.sources.http_source import LastPrice
 from tonsurance_risk.sources.json_body import parse_json
 from tonsurance_risk.sources.samples import samples, stamps
-from tonsurance_risk.sources.venue import LastPrice
 
 LEAST_CONFIDENCE = 0.5
 """Of DefiLlama in a coin's prices, 0 to 1; below it they are rejected."""

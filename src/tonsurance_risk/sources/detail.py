@@ -20,7 +20,7 @@ class Reject:
     time : Timestamp
         Its stamp.
     reason : str
-        One word: null_price, not_positive, doubled_stamp or future_stamp.
+        One word: null_price, not_positive, doubled_stamp, future_stamp or low_confidence.
     raw : str
         What was there.
     """
@@ -43,7 +43,7 @@ class FetchDetail:
     outside : int
         Points beyond what was asked for.
     unmatched : int
-        Stamps that have a price or a volume, not both.
+        Stamps with one of two that belong together: price and volume, or price in a coin and that coin's price.
     history_start : Timestamp or None
         Where the plan's history begins, if that is later than what was asked for.
     """

@@ -6,14 +6,12 @@ for answers; all waiting, counting and hiding of keys happens here.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import random
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import Self, TypeVar
 
 import httpx
@@ -28,59 +26,22 @@ from tonsurance_risk.errors import (
     SourceBlockedError,
     SourceError,
     SourceUnavailableError,
-    UnknownAssetError,
 )
 from tonsurance_risk.ports import SourceUsage
+from tonsurance_risk.redaction import one_line, redact
+from tonsurance_risk.sources.http_errors import SHOWN, Explain, explain_status
 from tonsurance_risk.sources.rate_limit import HostLimits, TokenBucket
 from tonsurance_risk.sources.retries import CircuitBreaker, RetryBudget, RetryRule, parse_retry_after
-from tonsurance_risk.sources.transport import FAILURES, WITHIN, DeadlineTransport, bounded_body
+from tonsurance_risk.sources.transport import FAILURES, WITHIN, DeadlineTransport, bounded_body, is_this_machine
 from tonsurance_risk.version import __version__
-
-Explain = Callable[[int, bytes, Mapping[str, str]], RiskError]
-"""Makes an error of status, body and headers of an answer that is no success."""
 
 MOST_BYTES = 16 * 1024 * 1024
 """Of a decoded answer; five years of hourly prices are a third. A parser that fails may take 12 times that."""
 CONNECT_TIMEOUT = 10.0
 """Seconds."""
-_SHOWN = 500
-"""Letters of an answer that an error shows."""
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
-
-
-def explain_status(status: int, body: bytes, _headers: Mapping[str, str]) -> RiskError:
-    """Return the error that an HTTP status stands for where the source says no more.
-
-    Examples
-    --------
-    >>> explain_status(503, b"maintenance", {})
-    SourceUnavailableError('HTTP 503: maintenance')
-    """
-    message = f"HTTP {status}: {excerpt(body)}"
-    if status in (408, 425) or status >= 500:
-        return SourceUnavailableError(message, observed=status)
-    if status in (418, 429):
-        return RateLimitedError(message, observed=status)
-    if status == 401:
-        return SettingsError(f"{message}; the key is missing or not accepted", observed=status)
-    if status in (403, 451):
-        return SourceBlockedError(message, observed=status)
-    if status == 404:
-        return UnknownAssetError(message, observed=status)
-    return PayloadError(message, observed=status)
-
-
-def excerpt(body: bytes) -> str:
-    """Return the beginning of a body for a message.
-
-    Examples
-    --------
-    >>> excerpt(b"<html>")
-    '<html>'
-    """
-    return body[:_SHOWN].decode("utf-8", "replace").strip() or "an empty body"
 
 
 class HttpClient:
@@ -296,12 +257,7 @@ class HttpClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exception_type: type[BaseException] | None,
-        exception: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_raised: object) -> None:
         self.close()
 
     def _body(self, path: str, params: Mapping[str, str | int | float] | None, cost: int, ends_at: float) -> bytes:
@@ -321,7 +277,7 @@ class HttpClient:
         if status == 200:
             return body
         if 300 <= status < 400:
-            where = headers.get("location", "nowhere")[:_SHOWN]
+            where = headers.get("location", "nowhere")[:SHOWN]
             raise SourceBlockedError(f"HTTP {status}: a redirect to {where}, not followed", observed=where)
         error = self._explain(status, body, headers)
         if isinstance(error, (RateLimitedError, SourceUnavailableError)) and error.retry_after is None:
@@ -408,11 +364,7 @@ class HttpClient:
         return error
 
     def _cleaned(self, message: str) -> str:
-        for secret in self._secrets:
-            message = message.replace(secret, "***")
-        return "".join(
-            letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in message
-        )
+        return one_line(redact(message, self._secrets))
 
 
 def _checked_url(base_url: str, *, has_secrets: bool) -> str:
@@ -423,16 +375,9 @@ def _checked_url(base_url: str, *, has_secrets: bool) -> str:
         raise SettingsError(f"the base URL {base_url!r} cannot be read: {error}; {accepted}") from error
     if url.scheme not in ("http", "https") or not url.host or url.userinfo or url.query or url.fragment:
         raise SettingsError(f"the base URL cannot be used; {accepted}", observed=url.host)
-    if url.scheme == "http" and has_secrets and not _is_this_machine(url.host):
+    if url.scheme == "http" and has_secrets and not is_this_machine(url.host):
         raise SettingsError(f"a key is not sent to {url.host} without encryption; {accepted}", observed=url.host)
     return str(url).rstrip("/")
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from tonsurance_risk.errors import PayloadError
-from tonsurance_risk.sources.http import excerpt
+from tonsurance_risk.sources.http_errors import excerpt
 
 
 def parse_json(body: bytes) -> Any:

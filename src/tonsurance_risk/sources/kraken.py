@@ -23,13 +23,12 @@ from tonsurance_risk.errors import (
     SourceUnavailableError,
     UnknownAssetError,
 )
-from tonsurance_risk.ports import Clock
 from tonsurance_risk.sources.answers import columns, decimal_texts, listed, mapped, shown, whole_numbers
+from tonsurance_risk.sources.http_source import HttpSource, LastPrice, last_price_table
 from tonsurance_risk.sources.json_body import parse_json
 from tonsurance_risk.sources.rate_limit import HostLimits
 from tonsurance_risk.sources.samples import Grid, join_pages, samples, stamps
 from tonsurance_risk.sources.steps import step_span
-from tonsurance_risk.sources.venue import LastPrice, VenueSource, last_price_table, pair_of
 from tonsurance_risk.values import iso
 
 PAIRS: Mapping[str, str] = {
@@ -47,7 +46,6 @@ PAIRS: Mapping[str, str] = {
 
 ROWS = 720
 """The newest rows that there are, whatever ``since`` says; the last one is the running bar."""
-_LIMITS = HostLimits(calls_per_minute=60)
 _THROTTLED_UNTIL = re.compile(r"EService:Throttled:\s*(\d{1,12})", re.ASCII)
 
 
@@ -185,7 +183,7 @@ def parse_ticker(body: bytes, pairs: Iterable[str], *, now: pd.Timestamp) -> dic
     return prices
 
 
-class KrakenSource(VenueSource):
+class KrakenSource(HttpSource):
     """Prices of Kraken pairs against dollars: of the last 29 days by the hour, or of two years by the day.
 
     Where more is asked for, the part that is there is returned, and the ``history_start`` of its `FetchDetail`
@@ -193,10 +191,8 @@ class KrakenSource(VenueSource):
 
     Parameters
     ----------
-    base_url : str
-        Of the host.
-    clock, http
-        As `VenueSource`.
+    base_url, clock, http
+        As `HttpSource`.
 
     Examples
     --------
@@ -205,16 +201,10 @@ class KrakenSource(VenueSource):
     """
 
     name = "kraken"
+    host = "https://api.kraken.com/0/public"
+    limits = HostLimits(calls_per_minute=60)
+    ids = PAIRS
     rows = ROWS - 2  # one is running, and one may end while the question is under way
-
-    def __init__(
-        self,
-        *,
-        base_url: str = "https://api.kraken.com/0/public",
-        clock: Clock | None = None,
-        http: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(base_url, limits=_LIMITS, clock=clock, http=http)
 
     def fetch(self, asset: str, start: datetime, end: datetime, *, step: str = "1h") -> pd.Series:
         """Return the prices of `asset` that became known in ``[start, end)``; see `PriceSource.fetch`.
@@ -229,7 +219,7 @@ class KrakenSource(VenueSource):
         One call.
         """
         asked = self._question(asset, start, end, step)
-        pair = self._pair(asked.asset)
+        pair = self._id_of(asked.asset)
         begins = asked.now.floor(asked.span) - self.rows * asked.span
         if asked.start < asked.end <= begins:
             raise HistoryLimitError(
@@ -258,7 +248,7 @@ class KrakenSource(VenueSource):
         return self._now().floor(span) - self.rows * span
 
     def last_prices(self, assets: Iterable[str]) -> pd.DataFrame:
-        """Return the last trade of assets, stamped with the receipt; see `VenueSource.last_prices`.
+        """Return the last trade of assets, stamped with the receipt; see `HttpSource.last_prices`.
 
         Notes
         -----
@@ -269,14 +259,11 @@ class KrakenSource(VenueSource):
             return last_price_table(self._tickers(wanted), {})
         return super().last_prices(wanted)
 
-    def _pair(self, asset: str) -> str:
-        return pair_of(PAIRS, asset, self.name)
-
     def _last_price(self, asset: str) -> LastPrice:
         return self._tickers([asset])[asset]
 
     def _tickers(self, assets: list[str]) -> dict[str, LastPrice]:
-        pairs = [self._pair(asset) for asset in assets]
+        pairs = [self._id_of(asset) for asset in assets]
         if not pairs:
             return {}  # without a pair Kraken answers with all of them
         parse = functools.partial(parse_ticker, pairs=pairs, now=self._now())

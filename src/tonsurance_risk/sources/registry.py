@@ -42,18 +42,18 @@ def open_source(spec: str) -> PriceSource:
         ...
     tonsurance_risk.errors.SettingsError: unknown source 'krakn'; did you mean kraken? (known: ...)
     """
-    name, _, place = spec.partition(":")
+    name, _, text = spec.partition(":")
     given = [point for point in entry_points(group=GROUP) if point.name == name]
     if name in BUILT_IN:
         if given:
             raise SettingsError(
                 f"the source {name!r} of the library is also given by {_owners(given)}; remove that"
             )
-        return BUILT_IN[name](place)
+        return BUILT_IN[name](text)
     if len(given) > 1:
         raise SettingsError(f"the source {name!r} is given by {_owners(given)}; remove all but one")
     if given:
-        return _plugged_in(given[0], place)
+        return _plugged_in(given[0], text)
     known = source_names()
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
@@ -92,10 +92,10 @@ def stored_name(spec: str) -> str:
     return spec
 
 
-def _plugged_in(point: EntryPoint, place: str) -> PriceSource:
+def _plugged_in(point: EntryPoint, text: str) -> PriceSource:
     where = f"the source {point.name!r} of {_owners([point])} ({point.value})"
     try:
-        source = point.load()(place)
+        source = point.load()(text)
     except SettingsError:
         raise
     except Exception as error:
@@ -117,53 +117,53 @@ def _owners(points: list[EntryPoint]) -> str:
     return " and ".join(sorted(distributions))
 
 
-def _alone(name: str, place: str) -> None:
-    if place:
-        raise SettingsError(f"the source {name!r} takes nothing after it, found {name}:{place}", observed=place)
+def _refuse_text(name: str, text: str) -> None:
+    if text:
+        raise SettingsError(f"the source {name!r} takes nothing after it, found {name}:{text}", observed=text)
 
 
-def _sample(place: str) -> PriceSource:
-    _alone("sample", place)
+def _sample(text: str) -> PriceSource:
+    _refuse_text("sample", text)
     return SampleSource()
 
 
-def _csv(place: str) -> PriceSource:
-    if not place:
-        raise SettingsError("the source 'csv' needs a folder: csv:FOLDER", observed=place)
-    return CsvSource(place)
+def _csv(text: str) -> PriceSource:
+    if not text:
+        raise SettingsError("the source 'csv' needs a folder: csv:FOLDER", observed=text)
+    return CsvSource(text)
 
 
-def _coingecko(place: str) -> PriceSource:
+def _coingecko(text: str) -> PriceSource:
     from tonsurance_risk.sources.coingecko import source_from_environment
 
-    return source_from_environment(place or None)
+    return source_from_environment(text or None)
 
 
-def _binance(place: str) -> PriceSource:
+def _binance(text: str) -> PriceSource:
     from tonsurance_risk.sources.binance import BinanceSource
 
     # Coinbase has all bars of USDT against dollars, Kraken the last 720.
-    return BinanceSource(open_source(place or "coinbase"))
+    return BinanceSource(open_source(text or "coinbase"))
 
 
-def _kraken(place: str) -> PriceSource:
+def _kraken(text: str) -> PriceSource:
     from tonsurance_risk.sources.kraken import KrakenSource
 
-    _alone("kraken", place)
+    _refuse_text("kraken", text)
     return KrakenSource()
 
 
-def _coinbase(place: str) -> PriceSource:
+def _coinbase(text: str) -> PriceSource:
     from tonsurance_risk.sources.coinbase import CoinbaseSource
 
-    _alone("coinbase", place)
+    _refuse_text("coinbase", text)
     return CoinbaseSource()
 
 
-def _defillama(place: str) -> PriceSource:
+def _defillama(text: str) -> PriceSource:
     from tonsurance_risk.sources.defillama import DefiLlamaSource
 
-    _alone("defillama", place)
+    _refuse_text("defillama", text)
     return DefiLlamaSource()
 
 

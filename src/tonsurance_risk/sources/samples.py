@@ -11,7 +11,7 @@ import pandas as pd
 
 from tonsurance_risk.errors import GranularityError, PayloadError
 from tonsurance_risk.sources.detail import DETAIL, FetchDetail, Reject, joined
-from tonsurance_risk.sources.steps import between
+from tonsurance_risk.sources.steps import TOLERANCE, between
 from tonsurance_risk.values import iso
 
 SETTLED = timedelta(seconds=60)
@@ -20,7 +20,6 @@ CLOCKS_DIFFER = timedelta(seconds=120)
 """A stamp further ahead than this is no sample of the present."""
 _EARLIEST = pd.Timestamp("2009-01-03", tz="UTC")  # the first block of Bitcoin
 _LATEST = pd.Timestamp("2100-01-01", tz="UTC")
-_TOLERANCE = 1.5
 _MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 
 
@@ -163,7 +162,7 @@ def _check_spacing(times: pd.Index, span: timedelta) -> None:
     if not distances.size:
         return
     smallest = timedelta(microseconds=int(distances.min()))
-    if smallest < span / _TOLERANCE or (distances.size >= 2 and smallest > span * _TOLERANCE):
+    if smallest < span / TOLERANCE or (distances.size >= 2 and smallest > span * TOLERANCE):
         raise GranularityError(
             f"samples must be {span} apart, found a smallest distance of {smallest}",
             observed=smallest,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
+import numpy as np
 import pandas as pd
 
 from tonsurance_risk.errors import GranularityError
@@ -13,6 +14,8 @@ from tonsurance_risk.values import as_utc
 
 STEPS: Mapping[str, timedelta] = MappingProxyType({"1h": timedelta(hours=1), "1d": timedelta(days=1)})
 """The distance of two samples by the name of the step."""
+TOLERANCE = 1.5
+"""A distance up to so many times longer or shorter is still that of the step."""
 
 
 def step_span(step: str, where: str) -> timedelta:
@@ -44,6 +47,19 @@ def step_span(step: str, where: str) -> timedelta:
             required=accepted,
         )
     return span
+
+
+def other_distance(times: pd.DatetimeIndex, span: timedelta) -> timedelta | None:
+    """Return the median distance of two times or more where it is not that of a step; None where it is.
+
+    Examples
+    --------
+    >>> hours = pd.date_range("2024-01-01", periods=4, freq="h", tz="UTC", unit="us")
+    >>> other_distance(hours, timedelta(hours=1)), other_distance(hours, timedelta(days=1))
+    (None, datetime.timedelta(seconds=3600))
+    """
+    median = timedelta(microseconds=float(np.median(np.diff(times.as_unit("us").asi8))))
+    return None if span / TOLERANCE <= median <= span * TOLERANCE else median
 
 
 def between(series: pd.Series, start: datetime, end: datetime) -> pd.Series:

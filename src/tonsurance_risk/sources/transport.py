@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import threading
 import time
 import zlib
@@ -172,3 +173,11 @@ def _capped(pieces: Iterable[bytes], most_bytes: int) -> Iterator[bytes]:
 
 def _too_large(most_bytes: int) -> PayloadError:
     return PayloadError(f"the answer has more than {most_bytes:,} bytes and was not read on", required=most_bytes)
+
+
+def is_this_machine(host: str) -> bool:
+    """Return whether a host is this machine by its name, so that nothing of an exchange leaves it."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

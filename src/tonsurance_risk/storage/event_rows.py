@@ -23,6 +23,17 @@ from tonsurance_risk.storage.records import Outcome, Row, StoredRow, counted, pl
 from tonsurance_risk.values import finite, iso, whole
 
 _START, _END = operator.attrgetter("start"), operator.attrgetter("end")
+_GROUP = operator.attrgetter(
+    "asset",
+    "direction",
+    "source",
+    "threshold",
+    "recovery",
+    "min_duration",
+    "max_gap",
+    "merge_within",
+    "sample_span",
+)
 _FIELDS = tuple(field.name for field in attrs.fields(DepegEvent))
 _TEXTS = ("asset", "source", "local_to")
 _NUMBERS = ("min_price", "max_price", "severity", "threshold", "recovery", "peg_reference")
@@ -116,27 +127,13 @@ def superseded(stored: Iterable[DepegEvent], given: Iterable[DepegEvent]) -> tup
     """
     groups: dict[Hashable, list[DepegEvent]] = {}
     for event in sorted(stored, key=_START):
-        groups.setdefault(_group(event), []).append(event)
+        groups.setdefault(_GROUP(event), []).append(event)
     outcomes: list[Outcome] = []
     for event in given:
-        group = groups.setdefault(_group(event), [])
+        group = groups.setdefault(_GROUP(event), [])
         first = bisect.bisect_left(group, event.start, key=_END)
         last = bisect.bisect_right(group, event.end, key=_START)
         replaced = group[first:last]
         outcomes.extend(["unchanged"] if replaced == [event] else ["changed"] * len(replaced) or ["new"])
         group[first:last] = [event]
     return [event for group in groups.values() for event in group], counted(outcomes)
-
-
-def _group(event: DepegEvent) -> Hashable:
-    return (
-        event.asset,
-        event.direction,
-        event.source,
-        event.threshold,
-        event.recovery,
-        event.min_duration,
-        event.max_gap,
-        event.merge_within,
-        event.sample_span,
-    )

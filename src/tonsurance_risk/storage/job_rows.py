@@ -10,17 +10,18 @@ from typing import Any, get_args
 import attrs
 import pandas as pd
 
+from tonsurance_risk.core.alert_memory import Action
+from tonsurance_risk.core.alerts import SEVERITIES
 from tonsurance_risk.ports import JobEnd, JobStatus, ScenarioBacktest, StoredAlert
 from tonsurance_risk.storage.event_rows import stored_form
 from tonsurance_risk.storage.instants import whole_microseconds
-from tonsurance_risk.storage.records import Row, StoredRow, encodable, place_of, storable
+from tonsurance_risk.storage.records import Row, StoredRow, check_columns, encodable, place_of, storable
 from tonsurance_risk.values import finite, whole
 
 REJECT_COLUMNS = ["asset", "time", "reason", "raw", "detail"]
 EVENT_COLUMNS = ["asset", "direction", "start", "end", "source", "severity"]
 LONGEST_TEXT = 500
-SEVERITIES = ("low", "medium", "high", "critical")
-ACTIONS = ("trigger", "resolve")
+_TIME = "datetime64[us, UTC]"
 ALERT_KEY = ("source", "step", "as_of", "key", "action")
 
 
@@ -75,7 +76,7 @@ def alert_rows(report: StoredRow) -> list[Row]:
         raise ValueError(f"the alert_changes of a report must be a list, found {changes!r}")
     for position, change in enumerate(changes):
         said = {name: _alert_text(change, name) for name in ("key", "action", "severity", "message")}
-        for name, accepted in (("severity", SEVERITIES), ("action", ACTIONS)):
+        for name, accepted in (("severity", SEVERITIES), ("action", get_args(Action))):
             if said[name] not in accepted:
                 raise ValueError(f"{name} of an alert must be one of {accepted}, found {said[name]!r}")
         rows.setdefault((said["key"], said["action"]), place | said | {"position": position})
@@ -116,9 +117,7 @@ def alert_of(row: StoredRow) -> StoredAlert:
 def reject_rows(rejects: pd.DataFrame, source: str, step: str, time: pd.Timestamp) -> list[Row]:
     """Return a row a reject; the last one of an asset, time and reason counts."""
     key = place_of(source, step) | {"recorded_at": time}
-    if not isinstance(rejects, pd.DataFrame) or sorted(map(str, rejects.columns)) != sorted(REJECT_COLUMNS):
-        found = list(rejects.columns) if isinstance(rejects, pd.DataFrame) else type(rejects).__name__
-        raise ValueError(f"rejects must be a DataFrame of the columns {REJECT_COLUMNS}, found {found}")
+    check_columns(rejects, "rejects", REJECT_COLUMNS)
     rows = {}
     for asset, instant, reason, raw, detail in rejects[REJECT_COLUMNS].itertuples(index=False, name=None):
         row = {
@@ -136,12 +135,7 @@ def reject_frame(rows: Iterable[StoredRow]) -> pd.DataFrame:
     """Return the rejects of rows by (time, asset, reason)."""
     ordered = sorted(([row[name] for name in REJECT_COLUMNS] for row in rows), key=lambda r: (r[1], r[0], r[2]))
     frame = pd.DataFrame(ordered, columns=REJECT_COLUMNS, dtype=object)
-    return frame.assign(time=valid_times([row[1] for row in ordered]))
-
-
-def valid_times(times: list[pd.Timestamp]) -> pd.DatetimeIndex:
-    """Return instants as a column of a table."""
-    return pd.DatetimeIndex(times, dtype="datetime64[us, UTC]")
+    return frame.astype({"time": _TIME})
 
 
 def scenario_event_rows(events: Mapping[str, Iterable[Any]] | None) -> dict[str, list[Row]]:
@@ -160,8 +154,7 @@ def scenario_event_frame(rows: Iterable[StoredRow]) -> pd.DataFrame:
     """Return what a scenario was calibrated from, by (start, asset, direction)."""
     ordered = sorted(([row[name] for name in EVENT_COLUMNS] for row in rows), key=lambda r: (r[2], r[0], r[1]))
     frame = pd.DataFrame(ordered, columns=EVENT_COLUMNS, dtype=object)
-    times = {name: valid_times(list(frame[name])) for name in ("start", "end")}
-    return frame.assign(**times).astype({"severity": float})
+    return frame.astype({"start": _TIME, "end": _TIME, "severity": float})
 
 
 def backtest_rows(backtests: Iterable[ScenarioBacktest], source: str, step: str) -> list[Row]:

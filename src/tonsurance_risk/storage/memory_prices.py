@@ -17,14 +17,13 @@ from tonsurance_risk.storage.memory_rows import Key, inside, put_rows
 from tonsurance_risk.storage.price_rows import (
     AssetPrices,
     Samples,
+    frame_of_one_source,
     hourly_volatility,
     is_fine,
     mark,
     melted,
     melted_marks,
-    only_source,
     touched_hours,
-    wide_frame,
 )
 from tonsurance_risk.storage.records import (
     Outcome,
@@ -110,16 +109,14 @@ class MemoryPrices(OpenStore):
         for (asset, origin, distance), values in held.items():
             if distance != step or source not in (None, origin) or (wanted is not None and asset not in wanted):
                 continue
-            inside = {
+            selected = {
                 time: value
                 for time, value in values.items()
                 if value is not None and (low is None or low <= time) and (high is None or time < high)
             }
-            if inside:
-                found[asset, origin] = (list(inside), list(inside.values()))
-        only_source({origin for _, origin in found}, step)
-        samples = {asset: columns for (asset, _), columns in found.items()}
-        return wide_frame(samples, sorted(samples) if wanted is None else wanted)
+            if selected:
+                found[asset, origin] = (list(selected), list(selected.values()))
+        return frame_of_one_source(found, step, wanted)
 
     def price_sources(self, *, step: str = "1h") -> list[str]:
         """Return the sources; see `PriceStore.price_sources`."""

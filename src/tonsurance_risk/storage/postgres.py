@@ -37,6 +37,7 @@ from tonsurance_risk.errors import (
     StoreCorruptError,
     StoreUnavailableError,
 )
+from tonsurance_risk.redaction import redact
 from tonsurance_risk.storage import database
 from tonsurance_risk.storage.database import Conditions, storage_errors
 from tonsurance_risk.storage.price_rows import AssetPrices, Samples
@@ -114,7 +115,7 @@ class Postgres:
 
     def __init__(self, url: str, *, migrate: bool = False) -> None:
         parts = parsed_url(url)
-        self._password = str(parts.password) if parts.password else None
+        self._secrets = (str(parts.password),) if parts.password else ()
         place = parts.host or parts.query.get("host") or "local socket"
         self.name = f"postgresql://{place}{f':{parts.port}' if parts.port else ''}/{parts.database or ''}"
         self.engine = _engine(parts)
@@ -152,9 +153,7 @@ class Postgres:
     def translated(self, error: BaseException) -> StorageError:
         """Return an error of psycopg in the words of this library; see `Database.translated`."""
         code = getattr(error, "sqlstate", None) or ""
-        said = " ".join(str(error).split())
-        if self._password:
-            said = said.replace(self._password, "***")
+        said = redact(" ".join(str(error).split()), self._secrets)
         if code in _BUSY:
             return StoreBusyError(f"the database {self.name}: {_BUSY[code]} ({said})", retry_after=0.0)
         if code == "55P03":
@@ -241,7 +240,12 @@ class Postgres:
             with storage_errors(self):
                 if not own.execute(select(func.pg_try_advisory_lock(number))).scalar_one():
                     raise LockHeldError(f"another run has {key} in the database {self.name}; wait until it ends")
-            yield AdvisoryLock(self, own, key)
+            try:
+                yield AdvisoryLock(self, own, key)
+            finally:
+                # The server takes a moment to see that a connection has ended, and would refuse the next who asks.
+                with suppress(exc.SQLAlchemyError, self.driver_error):
+                    own.execute(select(func.pg_advisory_unlock(number)))
         finally:
             own.close()
 

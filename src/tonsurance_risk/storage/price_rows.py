@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias, cast
 
 import attrs
@@ -139,15 +139,19 @@ def wide_frame(samples: Mapping[str, Samples], assets: Sequence[str]) -> pd.Data
     return pd.DataFrame(values, index=index_of_microseconds(index), columns=list(assets), copy=False)
 
 
-def only_source(sources: Collection[str], step: str) -> str | None:
-    """Return the one source of a selection, None of an empty one.
+def frame_of_one_source(
+    held: Mapping[tuple[str, str], Samples], step: str, assets: Sequence[str] | None
+) -> pd.DataFrame:
+    """Return samples by asset and source as a wide frame; None: of all assets that have some, sorted.
 
     Raises
     ------
     ValueError
-        If there are several; they are listed.
+        If they are of several sources; they are listed.
     """
+    sources = {source for _, source in held}
     if len(sources) > 1:
         listed = ", ".join(repr(source) for source in sorted(sources))
         raise ValueError(f"source must say which, there are {step} prices of several: {listed}")
-    return next(iter(sources), None)
+    samples = {asset: columns for (asset, _), columns in held.items()}
+    return wide_frame(samples, sorted(samples) if assets is None else assets)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import operator
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, Protocol, TypeAlias, cast
 
@@ -96,6 +96,13 @@ def wanted_assets(assets: Iterable[str] | None) -> list[str] | None:
     return symbols
 
 
+def check_columns(table: object, name: str, columns: Sequence[str]) -> None:
+    """Refuse what is no table of these columns, in whatever order."""
+    found = list(table.columns) if isinstance(table, pd.DataFrame) else type(table).__name__
+    if not isinstance(found, list) or sorted(map(str, found)) != sorted(columns):
+        raise ValueError(f"{name} must be a DataFrame of the columns {columns}, found {found}")
+
+
 def input_row(document: Mapping[str, Any]) -> Row:
     """Return the row of the inputs of a run, keyed by the SHA-256 of their canonical JSON in hex."""
     encoded = canonical_json(document, "the inputs of a run")
@@ -138,9 +145,7 @@ def _report_time(document: Mapping[str, Any]) -> pd.Timestamp:
 def snapshot_rows(snapshots: pd.DataFrame, source: str, step: str) -> list[Row]:
     """Return a row a snapshot, keyed by (source, step, time)."""
     key = place_of(source, step)
-    if not isinstance(snapshots, pd.DataFrame) or sorted(map(str, snapshots.columns)) != sorted(SNAPSHOT_COLUMNS):
-        found = list(snapshots.columns) if isinstance(snapshots, pd.DataFrame) else type(snapshots).__name__
-        raise ValueError(f"snapshots must be a DataFrame of the columns {SNAPSHOT_COLUMNS}, found {found}")
+    check_columns(snapshots, "snapshots", SNAPSHOT_COLUMNS)
     index = valid_index(snapshots.index, "snapshots")
     index_to_microseconds(index, "snapshots")
     values = _snapshot_values(snapshots)

@@ -14,14 +14,13 @@ from tonsurance_risk.storage.instants import at_or_before, now
 from tonsurance_risk.storage.job_rows import reject_frame, reject_rows
 from tonsurance_risk.storage.price_rows import (
     AssetPrices,
+    frame_of_one_source,
     hourly_volatility,
     is_fine,
     mark,
     melted,
     melted_marks,
-    only_source,
     touched_hours,
-    wide_frame,
 )
 from tonsurance_risk.storage.records import only_text, place_of, storable, wanted_assets
 from tonsurance_risk.storage.schema import price_history
@@ -97,9 +96,7 @@ class SqlPrices(SqlPart):
         if wanted is not None:
             where.append(prices.c.asset.in_(wanted))
         held = self._read(lambda connection: self.database.samples(connection, prices, where))
-        only_source({origin for _, origin in held}, step)
-        samples = {asset: columns for (asset, _), columns in held.items()}
-        return wide_frame(samples, sorted(samples) if wanted is None else wanted)
+        return frame_of_one_source(held, step, wanted)
 
     def price_sources(self, *, step: str = "1h") -> list[str]:
         """Return the sources; see `PriceStore.price_sources`."""

@@ -15,20 +15,19 @@ class LifetimeContract:
     def test_closing_twice_is_fine_and_use_afterwards_is_an_error(self, store: Store) -> None:
         store.close()
         store.close()
-        key = {"source": "feed", "step": "1h"}
         uses = [
-            lambda: store.save_prices(hours(1.0), **key),
+            lambda: store.save_prices(hours(1.0), **KEY),
             store.load_prices,
             lambda: store.save_events([]),
             store.load_events,
-            lambda: store.save_correlations([], **key),
-            lambda: store.load_correlations(window_days=30, **key),
+            lambda: store.save_correlations([], **KEY),
+            lambda: store.load_correlations(window_days=30, **KEY),
             lambda: store.save_scenarios([]),
             store.load_scenarios,
-            lambda: store.save_reports([], **key),
+            lambda: store.save_reports([], **KEY),
             store.load_reports,
-            lambda: store.save_snapshots(snapshots([]), **key),
-            lambda: store.load_snapshots(**key),
+            lambda: store.save_snapshots(snapshots([]), **KEY),
+            lambda: store.load_snapshots(**KEY),
             lambda: store.save_run_inputs({}),
             lambda: store.load_run_inputs("0"),
             lambda: store.save_marks("quality", hours(1.0).to_frame(), **KEY),

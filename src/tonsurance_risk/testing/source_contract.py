@@ -12,6 +12,7 @@ import pytest
 from tonsurance_risk.core.prices import valid_prices
 from tonsurance_risk.errors import GranularityError, InvalidPriceError, UnknownAssetError
 from tonsurance_risk.ports import PriceSource
+from tonsurance_risk.sources.steps import STEPS
 from tonsurance_risk.storage import open_store
 
 
@@ -77,8 +78,7 @@ class SourceContract:
 
     def test_samples_are_a_step_apart(self, prices: pd.Series) -> None:
         """In the middle; where one is missing the distance is longer."""
-        step = {"1h": timedelta(hours=1), "1d": timedelta(days=1)}[self.step]
-        assert prices.index.to_series().diff().median() == step
+        assert prices.index.to_series().diff().median() == STEPS[self.step]
 
     def test_again_gives_the_same(self, source: PriceSource, prices: pd.Series) -> None:
         """And what was given belongs to whom it was given."""

@@ -21,7 +21,7 @@ import httpx
 from tonsurance_risk.errors import AlertRefusedError, AlertUndeliveredError, RiskError, SettingsError
 from tonsurance_risk.redaction import one_line, redact
 from tonsurance_risk.sources.retries import parse_retry_after
-from tonsurance_risk.sources.transport import FAILURES, WITHIN, DeadlineTransport, bounded_body
+from tonsurance_risk.sources.transport import FAILURES, WITHIN, DeadlineTransport, bounded_body, is_this_machine
 from tonsurance_risk.version import __version__
 
 SECONDS = 5.0
@@ -78,7 +78,7 @@ class Receiver:
 
     @url.validator
     def _check_url(self, _attribute: object, url: httpx.URL) -> None:
-        local = url.scheme == "http" and url.host in self.allowed_hosts and _is_this_machine(url.host)
+        local = url.scheme == "http" and url.host in self.allowed_hosts and is_this_machine(url.host)
         if (url.scheme != "https" and not local) or not url.host or url.userinfo or url.fragment:
             raise SettingsError(
                 "the URL of an alert receiver must be https://HOST/PATH without user or fragment; http is for "
@@ -187,13 +187,6 @@ class Receiver:
 def _shown(content: bytes, secrets: Collection[str]) -> str:
     text = redact(content.decode("utf-8", "replace"), secrets).strip()
     return one_line(text[:_SHOWN]) or "an empty body"
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _check_public(address: str, host: str) -> None:

@@ -1,10 +1,10 @@
-"""What sources that are asked over HTTP without a key have in common."""
+"""What sources that are asked over HTTP have in common."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from types import TracebackType
+from types import MappingProxyType
 from typing import Any, Literal, Self
 
 import attrs
@@ -13,7 +13,7 @@ import pandas as pd
 from tonsurance_risk.assets import canonical
 from tonsurance_risk.errors import RiskError, UnknownAssetError
 from tonsurance_risk.ports import Clock, SourceUsage, SystemClock
-from tonsurance_risk.sources.http import Explain, HttpClient, explain_status
+from tonsurance_risk.sources.http import HttpClient
 from tonsurance_risk.sources.rate_limit import HostLimits
 from tonsurance_risk.sources.steps import step_span
 from tonsurance_risk.values import as_utc, text
@@ -50,17 +50,13 @@ class Question:
     now: pd.Timestamp
 
 
-class VenueSource:
+class HttpSource:
     """A client of one host, a clock, and what a `MeteredSource` says of itself; to build on.
 
     Parameters
     ----------
-    base_url : str
-        Of the host.
-    limits : HostLimits
-        What it grants to an address.
-    explain : callable
-        As `HttpClient`.
+    base_url : str, optional
+        Another way to the host, a gateway for example.
     clock : Clock, optional
         Tells the time; the machine's when not given.
     http : mapping, optional
@@ -70,33 +66,40 @@ class VenueSource:
     ----------
     name : str
         Of the source.
+    host : str
+        Its base URL.
+    limits : HostLimits
+        What it grants to an address or a key.
+    ids : mapping of str
+        How the host calls an asset, by symbol.
     rows : int
         How many bars one call gives.
     opened : Timestamp
         There are no prices before.
     client : HttpClient
-        Counts calls.
-    calls_per_minute : float
+        Counts calls and credits.
+    calls_per_minute, monthly_credits : float, int or None
         That are made at most.
     """
 
     name: str
+    host: str
+    limits: HostLimits
+    ids: Mapping[str, str] = MappingProxyType({})
     rows: int
     opened: pd.Timestamp
-    monthly_credits: int | None = None
 
     def __init__(
         self,
-        base_url: str,
         *,
-        limits: HostLimits,
-        explain: Explain = explain_status,
+        base_url: str | None = None,
         clock: Clock | None = None,
         http: Mapping[str, Any] | None = None,
     ) -> None:
-        options: dict[str, Any] = {"limits": limits, "explain": explain, **(http or {})}
-        self.client = HttpClient(base_url, **options)
+        options: dict[str, Any] = {"limits": self.limits, **(http or {})}
+        self.client = HttpClient(base_url or self.host, **options)
         self.calls_per_minute: float = options["limits"].calls_per_minute
+        self.monthly_credits: int | None = options["limits"].monthly_credits
         self._clock = clock or SystemClock()
 
     def __repr__(self) -> str:
@@ -122,14 +125,8 @@ class VenueSource:
         return self.opened
 
     def check_ids(self, assets: Iterable[str]) -> dict[str, UnknownAssetError]:
-        """Return the assets of which no pair is known, each with its error; without a call."""
-        problems = {}
-        for asset in map(canonical, assets):
-            try:
-                self._pair(asset)
-            except UnknownAssetError as error:
-                problems[asset] = error
-        return problems
+        """Return the assets of which no id is known, each with its error; without a call."""
+        return self._ids_of(assets)[1]
 
     def last_prices(self, assets: Iterable[str]) -> pd.DataFrame:
         """Return the newest price of assets.
@@ -167,17 +164,29 @@ class VenueSource:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exception_type: type[BaseException] | None,
-        exception: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_raised: object) -> None:
         self.close()
 
-    def _pair(self, asset: str) -> str:
-        """Return the name by which the host is asked; an `UnknownAssetError` where there is none."""
-        raise NotImplementedError
+    def _id_of(self, asset: str) -> str:
+        """Return how the host calls an asset; an `UnknownAssetError` where it does not have it."""
+        if asset not in self.ids:
+            raise UnknownAssetError(
+                f"{self.name} is not known to have {asset} against dollars; it has {', '.join(self.ids)}",
+                asset=asset,
+                observed=asset,
+                required=tuple(self.ids),
+            )
+        return self.ids[asset]
+
+    def _ids_of(self, assets: Iterable[str]) -> tuple[dict[str, str], dict[str, UnknownAssetError]]:
+        """Return the ids of those that have one, and the errors of the others, by symbol."""
+        ids, problems = {}, {}
+        for asset in map(canonical, assets):
+            try:
+                ids[asset] = self._id_of(asset)
+            except UnknownAssetError as error:
+                problems[asset] = error
+        return ids, problems
 
     def _last_price(self, asset: str) -> LastPrice:
         raise NotImplementedError
@@ -192,7 +201,7 @@ class VenueSource:
 
 
 def last_price_table(found: Mapping[str, LastPrice], failed: Mapping[str, RiskError]) -> pd.DataFrame:
-    """Return last prices in the form of `VenueSource.last_prices`."""
+    """Return last prices in the form of `HttpSource.last_prices`."""
     table = pd.DataFrame(
         [attrs.astuple(price) for price in found.values()],
         index=list(found),
@@ -200,26 +209,3 @@ def last_price_table(found: Mapping[str, LastPrice], failed: Mapping[str, RiskEr
     )
     table.attrs["failed"] = dict(failed)
     return table
-
-
-def pair_of(pairs: Mapping[str, str], asset: str, venue: str) -> str:
-    """Return the pair of an asset.
-
-    Raises
-    ------
-    UnknownAssetError
-        If there is none, listing those that are.
-
-    Examples
-    --------
-    >>> pair_of({"DAI": "DAI-USD"}, "DAI", "my venue")
-    'DAI-USD'
-    """
-    if asset not in pairs:
-        raise UnknownAssetError(
-            f"{venue} is not known to have {asset} against dollars; it has {', '.join(pairs)}",
-            asset=asset,
-            observed=asset,
-            required=tuple(pairs),
-        )
-    return pairs[asset]
