@@ -203,6 +203,19 @@ def test_a_contagion_alert_says_that_it_rests_on_five_days():
     assert report.to_dict()["correlations"]["90"]["interval"]["n_resamples"] == 999
 
 
+def test_a_contagion_alert_on_days_without_which_nothing_moves():
+    """Prices of two decimals, still but for three joint days: no number is left without them, and a reason is."""
+    prices = market(coins=["USDC", "DAI"])
+    prices[["USDC", "DAI"]] = 1.0
+    prices.loc[AS_OF - 9 * DAY : AS_OF - 7 * DAY, ["USDC", "DAI"]] = [[0.95, 0.96], [0.96, 0.95], [0.95, 0.96]]
+
+    report = report_of(prices, book(coins=["USDC", "DAI"]))
+
+    [alert] = [alert for alert in report.alerts if alert.rule == "contagion"]
+    assert "rests on 4 day(s), 2024-12-21, " in alert.message
+    assert alert.message.endswith(": a series does not move on the other rows")
+
+
 def test_a_covered_asset_without_prices():
     """A high alert, an entry in data_quality, a stated fallback volatility; the coin is still simulated."""
     report = report_of(vault=book(coins=[*COINS, "mkUSD"]))

@@ -162,7 +162,7 @@ def _basis(pair: Mapping[Any, Any]) -> str:
         return ""
     days = [day.date().isoformat() for day in sorted(pair["influential_days"])]
     left = pair["without_influential"]
-    rest = pair["without_influential_reason"] if left is pd.NA else f"{left:.2f} without them"
+    rest = pair["without_influential_reason"] if pd.isna(left) else f"{left:.2f} without them"
     return f"; it rests on {len(days)} day(s), {', '.join(days)}: {rest}"
 
 
