@@ -169,7 +169,7 @@ def test_times_are_converted(zone):
 
 def test_far_years_are_times_too():
     """Beyond what 64 bits of nanoseconds hold, as in detect_depegs."""
-    index = pd.date_range("2999-01-01", periods=4, freq="h", tz="UTC")
+    index = pd.date_range("2999-01-01", periods=4, freq="h", tz="UTC", unit="s")
     prices = pd.Series([1.15, 0.9, 0.9, 1.15], index=index, name="sUSDe")
     detector = DepegDetector("sUSDe", peg=tr.AccruingPeg(start=1.15))
 

@@ -286,7 +286,16 @@ def test_it_refuses_a_document_without_a_key(documents, name):
     assert 150 < len(keys)
 
 
-@pytest.mark.parametrize("name", ["history", "long stale", "other sources", "an asset failed"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "history",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("long stale", "other sources", "an asset failed")
+        ),
+    ],
+)
 def test_it_refuses_another_type_and_another_key(documents, name):
     """In every place: an object where there is none, text for a number, a number for text, a key more."""
     document = of_case(documents, name)
