@@ -108,6 +108,14 @@ def own_pegs(vault: Vault) -> dict[str, Peg]:
     return {asset.symbol: asset.peg for asset in vault.assets if asset.peg is not None}
 
 
+def check_known(symbols: Iterable[str], vault: Vault, where: str) -> None:
+    """Refuse a symbol that neither `get_asset` nor ``vault.assets`` knows, by an `UnknownAssetError`."""
+    own = [asset.symbol for asset in vault.assets]
+    for symbol in symbols:
+        if symbol not in own and find_asset(symbol) is None:
+            raise _unknown(symbol, own, where)
+
+
 def check_symbols(vault: Vault, scenarios: Iterable[Scenario] = ()) -> None:
     """Refuse a policy or scenario symbol that neither `get_asset` nor ``vault.assets`` knows.
 

@@ -152,7 +152,9 @@ def vault_of(document: Mapping[str, Any], where: str = "the vault") -> Vault:
 def _text(path: str | os.PathLike[str]) -> str:
     try:
         return Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise SettingsError(f"{os.fspath(path)} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
         raise SettingsError(f"{os.fspath(path)} cannot be read as text in UTF-8: {error}") from error
 
 

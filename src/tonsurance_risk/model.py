@@ -26,6 +26,8 @@ YEAR = timedelta(days=365)
 """The horizon of the built-in probabilities, and the year of every rate."""
 
 BTC = "BTC"
+HIGHEST_RATIO = 10.0
+"""Of a trigger or a scenario price to the peg reference: what is above it is a percentage or another unit."""
 MOST_SEED = 2**63 - 1
 """What a database can keep."""
 
@@ -161,6 +163,16 @@ class DepegEvent:
         return document
 
 
+def _ratio(value: object, name: str) -> float:
+    number = within(value, name, 0.0, open_low=True)
+    if number > HIGHEST_RATIO:
+        raise ValueError(
+            f"{name} must be in units of the peg reference, such as 0.97 for 97 %, and at most {HIGHEST_RATIO:g}, "
+            f"found {value!r}"
+        )
+    return number
+
+
 def _scenario_prices(prices: Mapping[str, float]) -> Mapping[str, float]:
     if not isinstance(prices, Mapping):
         raise ValueError(f"prices must be a mapping of numbers by symbol, found {prices!r}")
@@ -168,7 +180,7 @@ def _scenario_prices(prices: Mapping[str, float]) -> Mapping[str, float]:
     for symbol, price in prices.items():
         text(symbol, "a symbol in scenario prices")
         try:
-            checked[symbol] = within(price, f"prices[{symbol!r}]", 0.0, open_low=True)
+            checked[symbol] = _ratio(price, f"prices[{symbol!r}]")
         except ValueError as error:
             raise InvalidPriceError(f"scenario {error}", asset=symbol, observed=price) from error
     return MappingProxyType(checked)
@@ -245,7 +257,7 @@ class Policy:
     coverage : float
         The most that it pays [USD], > 0.
     trigger_price, floor_price : float
-        In units of the peg reference; trigger > floor >= 0.
+        In units of the peg reference, 0.97 rather than 97; 10 >= trigger > floor >= 0.
 
     Examples
     --------
@@ -256,7 +268,7 @@ class Policy:
     policy_id: str = attrs.field(validator=checked(text))
     asset: str = attrs.field(validator=checked(text))
     coverage: float = attrs.field(converter=plain, validator=checked(within, 0.0, open_low=True))
-    trigger_price: float = attrs.field(converter=plain, validator=checked(within, 0.0, open_low=True))
+    trigger_price: float = attrs.field(converter=plain, validator=checked(_ratio))
     floor_price: float = attrs.field(converter=plain, validator=checked(within, 0.0))
 
     def __attrs_post_init__(self) -> None:
@@ -288,6 +300,8 @@ class Policy:
 
 
 def _policies(policies: Iterable[Policy]) -> tuple[Policy, ...]:
+    if not isinstance(policies, Iterable):
+        raise ValueError(f"policies must be several Policy records, such as a list, found {policies!r}")
     listed = tuple(policies)
     for policy in listed:
         if not isinstance(policy, Policy):

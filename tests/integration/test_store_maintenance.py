@@ -255,7 +255,7 @@ class TestCheck:
 
 class TestCalibration:
     def test_scenarios_come_from_stored_events_and_are_compared_with_what_was_paid(
-        self, url: str, tmp_path: Path
+        self, url: str, tmp_path: Path, caplog
     ) -> None:
         """A coin at 0.90 for a day: its scenario says so, and the vault would have paid the same."""
         index = pd.date_range("2023-01-01", periods=24 * 60, freq="h", tz="UTC")
@@ -288,6 +288,7 @@ class TestCalibration:
             # The event was in the month that is gone, and so is the time in which it was observed.
             (quiet,) = calibrate_scenarios(store, source="feed", step="1h", active=True)
             assert (quiet.probability, quiet.is_active) == (1.0, True)
+            assert "1 of 1 depegs of feed are left out" in caplog.text
             assert [one.is_active for one in store.load_scenarios()] == [True] * 5 + [False, True]
 
     def test_the_commands(self, url: str, tmp_path: Path, capsys) -> None:

@@ -499,12 +499,14 @@ class TestBadInput:
 
     @pytest.mark.fault("F133")
     def test_unknown_symbols(self):
-        """Of a policy or a scenario, with near matches; a coin of one's own is known by the vault."""
+        """Of a policy, a scenario or a volatility, with near matches; a coin of one's own is known by the vault."""
         with pytest.raises(UnknownAssetError, match=r"policy 'P-USDX'.*did you mean"):
             tr.simulate_losses(tr.Vault(1.0, [one_policy("USDX")]), tr.builtin_scenarios())
         scenario = tr.Scenario("s", 1.0, prices={"USDX": 0.5})
         with pytest.raises(UnknownAssetError, match="scenario 's'"):
             tr.simulate_losses(self.vault, [scenario])
+        with pytest.raises(UnknownAssetError, match=r"symbol of volatility: 'UDSC'; did you mean .*USDC"):
+            tr.simulate_losses(self.vault, tr.builtin_scenarios(), volatility={"UDSC": 0.01})
         own = tr.Vault(1e7, [one_policy("USDX")], assets=["USDX"])
         assert 1e6 == tr.simulate_losses(own, [scenario], n=10).worst
 

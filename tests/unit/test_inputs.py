@@ -423,3 +423,9 @@ class TestSimulateAgain:
         """Are refused as settings that cannot be read."""
         with pytest.raises(SettingsError, match="the inputs of a run"):
             tr.simulate_again(self.document(**changes)[1])
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    """What is wrong with it, not how it would have been read."""
+    with pytest.raises(SettingsError, match=r"vault\.json cannot be read: No such file or directory$"):
+        read_vault(tmp_path / "vault.json")

@@ -36,6 +36,7 @@ def test_a_policy_refuses_bad_amounts(field, bad):
         ({"coverage": 0.0}, "coverage"),
         ({"trigger_price": 0.5, "floor_price": 0.5}, "policy 'P1': trigger_price must be above floor_price"),
         ({"trigger_price": 0.4}, "must be above floor_price"),
+        ({"trigger_price": 97.0, "floor_price": 80.0}, "peg reference, such as 0.97 for 97 %, .* found 97.0"),
         ({"policy_id": ""}, "policy_id"),
         ({"asset": " "}, "asset"),
         ({"asset": 3}, "asset"),
@@ -43,9 +44,18 @@ def test_a_policy_refuses_bad_amounts(field, bad):
 )
 @pytest.mark.fault("F121")
 def test_a_policy_refuses(changes, message):
-    """A trigger at or under its floor, no coverage, no names."""
+    """A trigger at or under its floor or in percent, no coverage, no names."""
     with pytest.raises(ValueError, match=message):
         tr.Policy(**POLICY | changes)
+
+
+def test_units_and_tables_that_are_meant_otherwise():
+    """Prices in percent, and one policy where several belong."""
+    with pytest.raises(InvalidPriceError, match=r"scenario prices\['USDC'\] must be in units .* found 90"):
+        tr.Scenario("s", 1.0, prices={"USDC": 90})
+    assert {"USDC": 10.0} == tr.Scenario("s", 1.0, prices={"USDC": 10}).prices
+    with pytest.raises(ValueError, match="several Policy records, such as a list, found Policy"):
+        tr.Vault(1e6, tr.Policy(**POLICY))
 
 
 @given(st.floats(0.01, 2), st.floats(0.0, 0.99), st.floats(1e-3, 1e9), st.floats(-1, 3))

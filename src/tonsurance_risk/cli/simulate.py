@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from tonsurance_risk.assets import get_asset
+from tonsurance_risk.assets import check_known
 from tonsurance_risk.cli.exit_codes import DONE
 from tonsurance_risk.cli.options import AsJson, BookFile
 from tonsurance_risk.cli.parts import opened, print_json, vault_of
@@ -64,10 +64,8 @@ def simulate(
     book = vault_of(vault)
     matrix = None if correlation is None else _matrix(correlation)
     sigma = None if volatility is None else _volatility(volatility)
-    own = {asset.symbol for asset in book.assets}
-    for symbol in (*(matrix.columns if matrix is not None else ()), *(sigma or ())):
-        if symbol not in own:
-            get_asset(symbol)  # one that nobody knows would be without shocks
+    if matrix is not None:
+        check_known(matrix.columns, book, "symbol of correlation")
     try:
         sample = simulate_losses(
             book,

@@ -254,7 +254,7 @@ def aligned(name: str, values: ArrayLike, other_name: str, other: ArrayLike) -> 
             raise ValueError(f"{name} and {other_name} must have the same index, found that they have {where}")
         if not (values.index.is_monotonic_increasing and values.index.is_unique):
             raise ValueError(f"the index of {name} must be strictly increasing")
-    (first, _), (second, _) = checked_losses(values, None), checked_losses(other, None)
+    (first, _), (second, _) = checked_losses(values, None, name), checked_losses(other, None, other_name)
     if len(first) != len(second):
         raise ValueError(f"{other_name} must be as many as {name} ({len(first)}), found {len(second)}")
     return first, second

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tonsurance_risk.assets import canonical, check_symbols
+from tonsurance_risk.assets import canonical, check_known, check_symbols
 from tonsurance_risk.core.correlation import CorrelationMatrix
 from tonsurance_risk.core.payoff import PayoutFunction, PayoutTable, Workspace, payout_functions
 from tonsurance_risk.core.psd import lower_factor
@@ -278,7 +278,7 @@ def compile_model(
     if also is not None:
         functions.setdefault(also, PayoutFunction.of_nothing())
     exposures = [*functions, BTC]
-    sigma = _sigma({} if volatility is None else volatility, exposures)
+    sigma = _sigma({} if volatility is None else volatility, exposures, vault)
     if vault.btc_value == 0.0:
         sigma[-1] = 0.0
     scaled = np.outer([scenario.volatility_multiplier for scenario in listed], sigma)
@@ -316,11 +316,13 @@ def compile_model(
     return model, repair_distance
 
 
-def _sigma(volatility: Mapping[str, float] | pd.Series, exposures: Sequence[str]) -> FloatArray:
+def _sigma(volatility: Mapping[str, float] | pd.Series, exposures: Sequence[str], vault: Vault) -> FloatArray:
     given = cast("Mapping[str, float]", volatility.to_dict() if isinstance(volatility, pd.Series) else volatility)
     if not isinstance(given, Mapping) or not all(isinstance(symbol, str) for symbol in given):
         raise ValueError(f"volatility must be a mapping or Series of numbers by symbol, found {volatility!r}")
     unique(map(canonical, given), "symbols of volatility")
+    # One that is misspelt would leave its coin without shocks.
+    check_known(given, vault, "symbol of volatility")
     checked = {canonical(symbol): within(value, f"volatility[{symbol!r}]", 0.0) for symbol, value in given.items()}
     return np.array([checked.get(symbol, 0.0) for symbol in exposures])
 

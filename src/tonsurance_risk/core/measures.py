@@ -137,11 +137,13 @@ def expected_shortfall(losses: ArrayLike, level: float, *, weights: ArrayLike | 
     return float(min(max(shortfall, quantile), values.max()))
 
 
-def checked_losses(losses: ArrayLike, weights: ArrayLike | None) -> tuple[FloatArray, FloatArray | None]:
+def checked_losses(
+    losses: ArrayLike, weights: ArrayLike | None, name: str = "losses"
+) -> tuple[FloatArray, FloatArray | None]:
     """Return losses and weights as arrays, equal weights as None; else the errors of `value_at_risk`."""
-    values = _numbers(losses, "losses")
+    values = _numbers(losses, name)
     if len(values) == 0:
-        raise InsufficientDataError("losses must hold at least one loss, found none", observed=0, required=1)
+        raise InsufficientDataError(f"{name} must hold at least one number, found none", observed=0, required=1)
     if weights is None:
         return values, None
     shares = _numbers(weights, "weights")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import cast
@@ -17,6 +18,8 @@ from tonsurance_risk.errors import InsufficientDataError
 from tonsurance_risk.model import YEAR, Scenario, Vault
 from tonsurance_risk.ports import Clock, ScenarioBacktest, Store, SystemClock
 from tonsurance_risk.sources.steps import STEPS
+
+_log = logging.getLogger(__name__)
 
 EPISODE_WINDOW = timedelta(hours=72)
 
@@ -59,11 +62,17 @@ def calibrate_scenarios(store: Store, *, source: str, step: str, active: bool = 
         raise InsufficientDataError(f"no {step} prices of {source} are stored", observed=0, required=1)
     observed = {str(asset): column.dropna() for asset, column in prices.items()}
     years = {asset: _years(column) for asset, column in observed.items()}
-    events = [
-        event
-        for event in store.load_events(list(observed), source=source)
-        if event.sample_span == STEPS[step] and event.start >= observed[event.asset].index[0]
+    found = [
+        event for event in store.load_events(list(observed), source=source) if event.sample_span == STEPS[step]
     ]
+    events = [event for event in found if event.start >= observed[event.asset].index[0]]
+    if len(events) < len(found):
+        _log.warning(
+            "%d of %d depegs of %s are left out: they are older than the prices in the store",
+            len(found) - len(events),
+            len(found),
+            source,
+        )
     derived = scenarios_from_events(events, observed_years=cast("Mapping[str, float]", years))
     scenarios = [
         attrs.evolve(scenario, is_active=active, source=f"{scenario.source}; {step} prices of {source}")

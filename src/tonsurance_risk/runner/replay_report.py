@@ -231,6 +231,8 @@ def _changed_prices(before: _Document, now: _Document) -> Iterator[str]:
             continue
         spans = [f"{one['observations']:,} from {one['first']} to {one['last']}" for one in (old, new)]
         same = "the same stamps or as many others" if spans[0] == spans[1] else f"now {spans[1]}"
+        if new["first"] > old["first"]:
+            same += ": what was before is not in the store, because it was archived or deleted"
         yield f"prices: those of {asset} are others than the report had ({spans[0]}; {same})"
     if not changed:
         yield "prices: the hash is not that of the prices of the assets that the report names"

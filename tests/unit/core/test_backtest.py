@@ -205,6 +205,7 @@ class TestVar:
         ("arguments", "message"),
         [
             (([], [], 0.99), "losses must hold at least one"),
+            (([1.0], 1.0, 0.99), "var must be numbers: 'float' object is not iterable"),
             (([1.0], [1.0, 2.0], 0.99), r"var must be as many as losses \(1\), found 2"),
             (([1.0], [np.nan], 0.99), "must be finite"),
             (([1.0], [1.0], 99), "did you mean 0.99"),

@@ -130,5 +130,5 @@ def test_no_losses(nothing):
     with pytest.raises(InsufficientDataError) as caught:
         tr.expected_shortfall(nothing, 0.5)
 
-    assert "losses must hold at least one loss, found none" == str(caught.value)
+    assert "losses must hold at least one number, found none" == str(caught.value)
     assert (0, 1) == (caught.value.observed, caught.value.required)
