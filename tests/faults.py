@@ -178,7 +178,8 @@ FAULTS = {
 }
 """Words of our own for each row, by group."""
 NOT_HERE = dict.fromkeys(FAULTS["Streams of prices"], "no source of the library is a stream") | {
-    "F125": "no law is fitted to a tail"
+    "F125": "no law is fitted to a tail",
+    "F140": "no archive of others is unpacked",
 }
 """Rows that nothing in the library can meet."""
 LEFT_OUT_BY_DEFAULT = {"timescale", "slow"}

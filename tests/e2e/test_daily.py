@@ -115,6 +115,68 @@ def test_json_output_is_the_report(sample_run):
     assert json.loads(done.stdout) == json.loads((folder / "json" / "risk_report_2025-12-31.json").read_text())
 
 
+@pytest.fixture(scope="module")
+def small_desk(tmp_path_factory):
+    """Two coins over 120 days, with names that are not ASCII."""
+    folder = tmp_path_factory.mktemp("small")
+    (folder / "prices").mkdir()
+    for name, low in (("USDC", "0.93"), ("DAI", "0.95")):
+        days = pd.date_range("2024-01-01", periods=120)
+        lines = [
+            f"{day:%Y-%m-%dT00:00:00Z},{low if k in (50, 51) else 1.0 + k % 7 / 1e4}" for k, day in enumerate(days)
+        ]
+        (folder / "prices" / f"{name}_1d.csv").write_text("\n".join(["timestamp,price", *lines, ""]))
+    policy = {
+        "policy_id": "Münze 1 €",
+        "asset": "USDC",
+        "coverage": 1e5,
+        "trigger_price": 0.97,
+        "floor_price": 0.8,
+    }
+    (folder / "vault.json").write_text(json.dumps({"capital": 1.5e5, "policies": [policy]}), encoding="utf-8")
+    return folder
+
+
+def files_of(desk, name, options=(), **variables):
+    """Run the day and its export in a folder of its own and return the files without the moment of making."""
+    desk_of = ["--db", f"sqlite:///{name}.db"]
+    command = [sys.executable, *options, "-c", "from tonsurance_risk.cli import main; main()"]
+    for arguments in (
+        ["daily", "--source", "csv:prices", "--interval", "1d", "--vault", "vault.json", "--as-of", "2024-04-20",
+         "--n", "500", "--html", "--out", name, *desk_of],
+        ["report", "export", name, *desk_of],
+    ):  # fmt: skip
+        done = subprocess.run(
+            [*command, *arguments], cwd=desk, capture_output=True, check=False, env=os.environ | variables
+        )
+        assert done.returncode in (0, 1), done.stderr
+        assert b"Traceback" not in done.stderr
+    made = json.loads((desk / name / "risk_report_2024-04-20.json").read_bytes())["generated_at"]
+    texts = {path.name: path.read_text(encoding="utf-8") for path in (desk / name).iterdir()}
+    for moment in (made, f"{made[:19]}Z", f"{made[:10]} {made[11:16]}"):  # in JSON, and twice on the page
+        texts = {file: text.replace(moment, "") for file, text in texts.items()}
+    return texts
+
+
+@pytest.mark.parametrize(
+    ("options", "variables"),
+    [
+        pytest.param(["-O"], {}, marks=pytest.mark.fault("F146"), id="without assertions"),
+        pytest.param(
+            [],
+            {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"},
+            marks=pytest.mark.fault("F147"),
+            id="ASCII alone",
+        ),
+    ],
+)
+def test_another_interpreter_or_language_gives_the_same_files(small_desk, tmp_path, options, variables):
+    """Report, page and tables, byte by byte."""
+    name = tmp_path.name
+
+    assert files_of(small_desk, f"{name} plain") == files_of(small_desk, name, options, **variables)
+
+
 @needs_shared
 class TestRealPrices:
     """The daily panel of ten coins, and the hours of March 2023."""

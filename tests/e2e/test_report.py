@@ -355,10 +355,13 @@ def deep(levels):
     return made
 
 
+@pytest.mark.fault("F141")
+@pytest.mark.fault("F142")
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (put("schema_version", 1), "has schema version 1, this software reads 2"),
+        (put("schema_version", 3), "has schema version 3, this software reads 2"),
         (put("schema_version", deep(300)), "has schema version [[[[[[[...]]]]]]], this software reads 2"),
         (lambda document: document.pop("inputs"), "is no whole report: $: 'inputs' is a required property"),
         (
@@ -405,6 +408,17 @@ def test_a_damaged_file_is_refused(folder, tmp_path, capsys, change, said):
         assert said in error
         assert len(error) < 600
     assert not (tmp_path / "tables").exists()
+
+
+@pytest.mark.fault("F142")
+def test_a_file_that_was_cut_is_refused(folder, tmp_path, capsys):
+    """After any number of bytes."""
+    whole = Path(file_of(folder, LAST)).read_bytes()
+    damaged = tmp_path / "damaged.json"
+    for size in (0, 1, len(whole) // 3, len(whole) - 3):
+        damaged.write_bytes(whole[:size])
+
+        assert "damaged.json is no report: " in printed(capsys, "show", str(damaged), expect=3)
 
 
 def test_a_number_that_overflows_is_refused(folder, tmp_path, capsys):

@@ -124,6 +124,7 @@ def test_the_prices_of_today_would_not_give_it(filled):
     assert any(cause.startswith("other sources: ") for cause in found.causes)
 
 
+@pytest.mark.fault("F142")
 @pytest.mark.parametrize(
     ("path", "value", "cause"),
     [

@@ -34,6 +34,7 @@ HOSTILE = [
 ]  # fmt: skip
 
 
+@pytest.mark.fault("F137")
 @pytest.mark.parametrize("date", HOSTILE)
 @pytest.mark.parametrize("save", [tr.save_report, save_tables])
 def test_a_name_cannot_leave_its_folder(tmp_path, date, save):
