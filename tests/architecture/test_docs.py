@@ -47,7 +47,15 @@ def test_every_error_has_its_page():
     assert "::: tonsurance_risk.errors\n" in (DOCS / "reference" / "errors.md").read_text()
 
 
-@pytest.mark.parametrize("name", ["reference/command-line.md", "reference/faults.md"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "reference/command-line.md",
+        "reference/faults.md",
+        "reference/api/index.md",
+        "explanation/scenarios.md",
+    ],
+)
 def test_the_page_is_that_of_the_program(name):
     """Written by docs/pages.py."""
     made = runpy.run_path(str(DOCS / "pages.py"))["PAGES"][name]()
