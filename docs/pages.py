@@ -5,6 +5,9 @@ Usage: python docs/pages.py
 
 from __future__ import annotations
 
+import inspect
+import math
+import pydoc
 import re
 import sys
 from collections.abc import Iterator
@@ -13,6 +16,7 @@ from typing import Any
 
 import typer
 
+import tonsurance_risk as tr
 from tonsurance_risk import cli
 
 DOCS = Path(__file__).parent
@@ -21,6 +25,14 @@ sys.path.insert(0, str(DOCS.parent / "tests"))
 from faults import FAULTS, NOT_HERE, fault_tests  # noqa: E402
 
 COMMAND_LINE = "reference/command-line.md"
+SCENARIOS = "explanation/scenarios.md"
+API = "reference/api"
+CONSTANTS = {
+    "tonsurance_risk.STABLECOINS": "The 14 stablecoins that the library knows.",
+    "tonsurance_risk.__version__": "The version of the library.",
+    "tonsurance_risk.ports.JobEnd": "How a run of a job can end.",
+    "tonsurance_risk.ports.LONGEST_KEY": "The most characters of the key of an alert.",
+}
 MADE = "<!-- Made by docs/pages.py: change the program or its tests, then run it again. -->\n"
 
 PROMISES = (
@@ -108,7 +120,65 @@ def faults_page() -> str:
     return PROMISES + "".join(lines)
 
 
-PAGES = {COMMAND_LINE: command_line_page, "reference/faults.md": faults_page}
+def scenarios_page() -> str:
+    """Return the page of scenarios, with a table of the built-in ones between its marks."""
+    scenarios = tr.builtin_scenarios()
+    total = math.fsum(one.probability * one.weight for one in scenarios)
+    rows = "".join(
+        f"| {one.name} | {one.probability:.2f} | {one.weight:.1f} | {one.probability * one.weight / total:.1%} "
+        f"| {one.btc_change:+.0%} | {one.correlation_shift:+.1f} | {one.volatility_multiplier:.1f} |\n"
+        for one in scenarios
+    )
+    table = (
+        "| | probability | weight | drawn share | `btc_change` | correlation shift | volatility multiplier |\n"
+        f"|---|---|---|---|---|---|---|\n{rows}"
+    )
+    page = (DOCS / SCENARIOS).read_text(encoding="utf-8")
+    return re.sub(
+        r"(<!-- scenarios -->\n).*?<!-- end -->",
+        lambda found: f"{found[1]}\n{table}\n<!-- end -->",
+        page,
+        flags=re.DOTALL,
+    )
+
+
+def names_page() -> str:
+    """Return the page of all public names: a table for each subject, with what each docstring begins with."""
+    lines = [
+        "# All names by subject\n\n",
+        MADE,
+        "\nEach name leads to formulas, sources and examples. [Errors](../errors.md) have a page of their own.\n",
+    ]
+    for page in _pages_of_names():
+        text = (DOCS / API / page).read_text(encoding="utf-8")
+        title = text.partition("\n")[0].removeprefix("# ")
+        lines.append(f"\n## [{title}]({page})\n\n| name | what |\n|---|---|\n")
+        for name in re.findall(r"^::: (\S+)$", text, re.MULTILINE):
+            short = name.removeprefix("tonsurance_risk.")
+            lines.append(f"| [`{short}`]({page}#{name}) | {_summary(name)} |\n")
+    return "".join(lines)
+
+
+def _pages_of_names() -> list[str]:
+    """Return the pages of names in the order of the navigation."""
+    navigation = (DOCS.parent / "mkdocs.yml").read_text(encoding="utf-8")
+    return [page for page in re.findall(rf": {API}/(\w+\.md)$", navigation, re.MULTILINE) if page != "index.md"]
+
+
+def _summary(name: str) -> str:
+    """Return what the docstring begins with; a constant has none of its own."""
+    if name in CONSTANTS:
+        return CONSTANTS[name]
+    summary = (inspect.getdoc(pydoc.locate(name)) or "").split("\n\n")[0]
+    return " ".join(summary.split()).replace("|", "\\|")
+
+
+PAGES = {
+    COMMAND_LINE: command_line_page,
+    "reference/faults.md": faults_page,
+    SCENARIOS: scenarios_page,
+    f"{API}/index.md": names_page,
+}
 
 
 def main() -> None:

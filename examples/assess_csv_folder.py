@@ -5,16 +5,19 @@ Usage: python examples/assess_csv_folder.py FOLDER YYYY-MM-DD
 
 from __future__ import annotations
 
-import sys
+import argparse
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 
 import tonsurance_risk as tr
 
-folder, date = sys.argv[1:]
-as_of = datetime.fromisoformat(date).replace(tzinfo=UTC)
-source = tr.sources.CsvSource(folder)
+parser = argparse.ArgumentParser()
+parser.add_argument("folder", help="daily prices, one file a coin: USDC_1d.csv, header timestamp,price")
+parser.add_argument("date", type=datetime.fromisoformat, help="of the assessment: YYYY-MM-DD")
+options = parser.parse_args()
+as_of = options.date.replace(tzinfo=UTC)
+source = tr.sources.CsvSource(options.folder)
 
 columns = []
 for symbol in [*(asset.symbol for asset in tr.STABLECOINS), "BTC"]:

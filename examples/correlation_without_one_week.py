@@ -7,15 +7,16 @@ FOLDER holds daily prices, USDC_1d.csv, DAI_1d.csv and USDT_1d.csv. The dates ar
 
 from __future__ import annotations
 
-import sys
+import argparse
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 
 import tonsurance_risk as tr
 
-[folder] = sys.argv[1:]
-source = tr.sources.CsvSource(folder)
+parser = argparse.ArgumentParser()
+parser.add_argument("folder", help="daily prices of 2023: USDC_1d.csv, DAI_1d.csv and USDT_1d.csv")
+source = tr.sources.CsvSource(parser.parse_args().folder)
 day = timedelta(days=1)
 begin, end = datetime(2023, 1, 1, tzinfo=UTC), datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -29,7 +30,8 @@ week = (bar >= pd.Timestamp("2023-03-10", tz="UTC")) & (bar <= pd.Timestamp("202
 for title, rows in (("2023", returns), ("2023 without 10 to 14 March", returns[~week])):
     matrix = tr.correlation_matrix(rows, bootstrap=999)
     print(title)
-    print(matrix.pairs(interval="bootstrap")[["asset_1", "asset_2", "correlation", "low", "high", "observations"]])
+    pairs = matrix.pairs(interval="bootstrap")
+    print(pairs[["asset_1", "asset_2", "correlation", "low", "high", "observations"]].to_string())
 
 events = tr.detect_depegs(prices, sample_span=day, direction="both")
 sensitivity = tr.correlation_sensitivity(returns, events=events, sample_span=day)

@@ -23,4 +23,4 @@ print("VaR 99.9 by importance sampling:", rare.value_at_risk(0.999))
 
 new = tr.Policy("NEW", "USDC", 500_000.0, trigger_price=0.97, floor_price=0.6)
 print(f"one more policy of {new.coverage:,.0f} on {new.asset}:")
-print(tr.marginal_risk(sample, new).to_frame().round())
+print(tr.marginal_risk(sample, new).to_frame().round().to_string())

@@ -188,7 +188,7 @@ def _scenario_prices(prices: Mapping[str, float]) -> Mapping[str, float]:
 
 @attrs.frozen
 class Scenario:
-    """A named joint state of the market at the horizon.
+    """A named joint state of the market: the worst of each coin within the horizon.
 
     Parameters
     ----------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pydoc
 import re
 import runpy
 from pathlib import Path
@@ -43,11 +44,23 @@ def test_every_public_name_has_a_page():
 
 
 def test_every_error_has_its_page():
-    """All in one."""
-    assert "::: tonsurance_risk.errors\n" in (DOCS / "reference" / "errors.md").read_text()
+    """All in one, with what to do about each that is raised, or the word that it is only a base."""
+    page = (DOCS / "reference" / "errors.md").read_text()
+    errors = {name for name, found in vars(tr.errors).items() if isinstance(found, type) and "Error" in name}
+
+    assert "::: tonsurance_risk.errors\n" in page
+    assert set() == {name for name in errors if f"`{name}`" not in page}
 
 
-@pytest.mark.parametrize("name", ["reference/command-line.md", "reference/faults.md"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "reference/command-line.md",
+        "reference/faults.md",
+        "reference/api/index.md",
+        "explanation/scenarios.md",
+    ],
+)
 def test_the_page_is_that_of_the_program(name):
     """Written by docs/pages.py."""
     made = runpy.run_path(str(DOCS / "pages.py"))["PAGES"][name]()
@@ -80,3 +93,23 @@ def test_every_page_is_in_the_navigation():
     ]
 
     assert [] == lost, "add them to nav in mkdocs.yml"
+
+
+def test_what_documents_and_examples_import_is_promised():
+    """Names of modules that are public as a whole, or listed in the deprecation policy."""
+    whole = "|".join(["errors", "plots", "ports", "sources", "storage", "testing"])
+    places = [*sorted((ROOT / "examples").glob("*.py")), *sorted(DOCS.rglob("*.md")), *sorted(ROOT.glob("*.md"))]
+    imported = {
+        f"tonsurance_risk.{module}.{name}"
+        for place in places
+        for module, names in re.findall(
+            rf"^from tonsurance_risk\.(?!(?:{whole}) )([\w.]+) import ([\w, ]+)$", place.read_text(), re.MULTILINE
+        )
+        for name in names.split(", ")
+    }
+    policy = (DOCS / "deprecation.md").read_text()
+    promised = re.findall(r"`(tonsurance_risk\.\w+\.[\w.]+)`", policy)
+
+    assert imported, "nothing was found: the expression is wrong"
+    assert set() == imported - set(promised), "promise them in docs/deprecation.md, or import what is public"
+    assert all(pydoc.locate(name) for name in promised)

@@ -101,6 +101,17 @@ def test_the_csv_example(tmp_path):
     assert "high coverage is 70.00% of capital" in printed
 
 
+@pytest.mark.parametrize("name", ["assess_csv_folder.py", "correlation_without_one_week.py"])
+def test_examples_that_need_a_folder_say_so(name, tmp_path):
+    """Without arguments: usage, and no traceback."""
+    command = [sys.executable, str(ROOT / "examples" / name)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert 2 == done.returncode
+    assert done.stderr.startswith(f"usage: {name} ")
+    assert "folder" in done.stderr
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared price data are not beside the checkout")
 def test_the_example_of_one_week(tmp_path):
     """0.95 with it and 0.25 without, as in the sourced table of closes; the refuge turns its sign."""

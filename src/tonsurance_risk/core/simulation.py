@@ -65,8 +65,9 @@ def simulate_losses(
     scenarios : sequence of Scenario
         Drawn in proportion to ``probability * weight`` over the active ones.
     correlation : CorrelationMatrix or square DataFrame by symbol, optional
-        Of the shocks; None is the identity, and an asset missing from it is independent. One that is not
-        positive semi-definite is repaired, see `LossSample.repair_distance`.
+        Of the shocks. None is the identity, and an asset missing from it has the correlation 0 with all others;
+        a scenario's `correlation_shift` then moves every correlation, these zeros too. One that is not positive
+        semi-definite is repaired, see `LossSample.repair_distance`.
     volatility : mapping or Series of float by symbol, optional
         sigma: standard deviation of the log ratio around its scenario level at the horizon, BTC allowed;
         missing = 0.
@@ -84,7 +85,7 @@ def simulate_losses(
         with a random start: each expected count is exactly n p, and the noise of counts is gone. "antithetic"
         is stratified, and draws shocks in pairs x and -x; n is rounded up to an even number. "sobol" takes 16
         scrambled replicates of Sobol points; n is rounded up to 16 times a power of two. "importance" draws
-        what is beyond `tail_level` more often and weights it; see `importance.tilt_for`.
+        what is beyond `tail_level` more often and weights it, as a pilot run says.
     keep : {"all", "tail"}
         "tail" keeps only the losses that measures at levels from 0.9 on need, and moments.
     tail_level : float
@@ -105,9 +106,14 @@ def simulate_losses(
 
     Notes
     -----
-    See `loss_model` for the model. Normals are float32, everything else is float64; payouts are within 1e-6 of
-    the coverage on each asset, and exact where nothing moves. Time O(n assets^2), whatever the number of
-    policies; memory 12 bytes a simulation, or about 1 with ``keep="tail"``.
+    A simulation draws a scenario s and shocks x ~ N(0, C_s). With its prices P, `volatility_multiplier` m and
+    `btc_change` b coin i has the ratio P_i exp(sigma_i m x_i), BTC returns
+    (1 + b) exp(sigma m x - (sigma m)^2 / 2) - 1, and the loss is the sum of the payouts minus the BTC value times
+    the BTC return. C_s are the correlations moved by the `correlation_shift` of s.
+
+    Normals are float32, everything else is float64; payouts are within 1e-6 of the coverage on each asset, and
+    exact where nothing moves. Time O(n assets^2), whatever the number of policies; memory 12 bytes a simulation,
+    or about 1 with ``keep="tail"``.
 
     Examples
     --------
