@@ -18,6 +18,8 @@ def causes(drivers: Mapping[str, Any]) -> dict[str, str]:
     --------
     >>> causes({"sampling_noise": {"n": {"before": 10_000, "after": 20_000}, "seed": {"before": 0, "after": 0}}})
     {'sampling_noise': 'n 10,000, now 20,000'}
+    >>> causes({"correlations": [{"asset_1": "DAI", "asset_2": "USDC", "before": 0.0812, "after": 0.0834}]})
+    {'correlations': 'correlation of DAI and USDC 0.081, now 0.083'}
     """
     lines = {part: "; ".join(_WORDS[part](found)) for part, found in drivers.items()}
     return {part: line for part, line in lines.items() if line}
@@ -40,18 +42,18 @@ def _of_vault(found: Mapping[str, Any]) -> Iterator[str]:
 
 def _of_volatility(found: list[Mapping[str, Any]]) -> Iterator[str]:
     for one in found:
-        yield f"volatility of {one['asset']} {_figure(one['before'], '.3g')}, now {_figure(one['after'], '.3g')}"
+        yield f"volatility of {one['asset']} {_told_apart(one['before'], one['after'], '.3g')}"
 
 
 def _of_correlations(found: list[Mapping[str, Any]]) -> Iterator[str]:
     for one in found:
-        figures = f"{_figure(one['before'], '.2f')}, now {_figure(one['after'], '.2f')}"
+        figures = _told_apart(one["before"], one["after"], ".2f")
         yield f"correlation of {one['asset_1']} and {one['asset_2']} {figures}"
 
 
 def _of_scenarios(found: list[Mapping[str, Any]]) -> Iterator[str]:
     for one in found:
-        shares = f"{_figure(one['share_before'], '.2%')}, now {_figure(one['share_after'], '.2%')}"
+        shares = _told_apart(one["share_before"], one["share_after"], ".2%")
         fields = f" ({', '.join(one['changed'])} changed)" if one["changed"] else ""
         yield f"share of {one['scenario']} {shares}{fields}"
 
@@ -62,8 +64,14 @@ def _of_sampling(found: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name} {_plain(both['before'])}, now {_plain(both['after'])}"
 
 
-def _figure(value: float | None, form: str) -> str:
-    return "none" if value is None else f"{value:{form}}"
+def _told_apart(before: float | None, after: float | None, form: str) -> str:
+    """Return two figures, with as many more digits as it takes to see that they differ, six at most."""
+    digits, kind = int(form[1:-1]), form[-1]
+    for more in range(7):
+        shown = ["none" if value is None else f"{value:.{digits + more}{kind}}" for value in (before, after)]
+        if shown[0] != shown[1] or before == after:
+            break
+    return ", now ".join(shown)
 
 
 def _amount(value: float | None) -> str:
