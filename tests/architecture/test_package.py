@@ -88,6 +88,14 @@ def test_using_the_core_loads_nothing_optional(forbidden):
     assert forbidden not in loaded, f"a public name loads {forbidden}: import it where it is used"
 
 
+def test_the_command_line_starts_without_scipy_stats():
+    """It takes a quarter of the start: `import scipy`, then `scipy.stats.x` where it is used, loads it at first use."""
+    loaded = modules_after("import tonsurance_risk.cli")
+
+    assert "scipy.special" in loaded, "the other names are no longer what is loaded"
+    assert {"scipy.stats", "scipy.optimize", "scipy.cluster", "scipy.signal"}.isdisjoint(loaded)
+
+
 def test_importing_takes_at_most_0_6_of_pandas_and_scipy_stats():
     """As `benchmarks/import_time.py` measures it; the ratio is about 0.03, so that a busy machine does not matter."""
     measure = runpy.run_path(str(ROOT / "benchmarks" / "import_time.py"))

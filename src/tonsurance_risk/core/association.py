@@ -11,7 +11,8 @@ from typing import Literal, TypeAlias
 
 import attrs
 import numpy as np
-from scipy import special, stats
+import scipy
+from scipy import special
 
 from tonsurance_risk.errors import InsufficientDataError
 from tonsurance_risk.values import BoolArray, FloatArray, IntArray
@@ -150,12 +151,12 @@ def exponential(values: FloatArray, weights: FloatArray) -> Association:
 
 def spearman(values: FloatArray) -> Association:
     """Return Spearman's rank correlation: Pearson's of the ranks over the common rows, ties in the middle."""
-    return _pair_by_pair(values, lambda x, y: pearson(stats.rankdata(x), stats.rankdata(y)))
+    return _pair_by_pair(values, lambda x, y: pearson(scipy.stats.rankdata(x), scipy.stats.rankdata(y)))
 
 
 def kendall(values: FloatArray) -> Association:
     """Return Kendall's tau-b over the common rows."""
-    return _pair_by_pair(values, lambda x, y: float(stats.kendalltau(x, y).statistic))
+    return _pair_by_pair(values, lambda x, y: float(scipy.stats.kendalltau(x, y).statistic))
 
 
 def ledoit_wolf(values: FloatArray) -> Association:

@@ -11,8 +11,9 @@ from typing import Any, Literal
 import attrs
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import ArrayLike
-from scipy import special, stats
+from scipy import special
 
 from tonsurance_risk.core.measures import checked_losses, exact_level
 from tonsurance_risk.core.tables import json_rows
@@ -239,7 +240,7 @@ def backtest_var(
         unconditional_coverage=_test(float(coverage), 1),
         independence=_test(ratio, 1, note),
         conditional_coverage=_test(None if ratio is None else ratio + float(coverage), 2, note),
-        binomial_p_value=float(stats.binomtest(x, n, p).pvalue),
+        binomial_p_value=float(scipy.stats.binomtest(x, n, p).pvalue),
         traffic_light=_traffic_light(x, n, p, level),
         power=_power(n, p, seed, n_simulations),
     )
@@ -266,7 +267,7 @@ def _exceptions(losses: ArrayLike, var: ArrayLike) -> BoolArray:
 
 
 def _test(statistic: float | None, degrees: int, note: str = "") -> LikelihoodRatio:
-    p_value = None if statistic is None else float(stats.chi2.sf(statistic, degrees))
+    p_value = None if statistic is None else float(scipy.stats.chi2.sf(statistic, degrees))
     return LikelihoodRatio(statistic, p_value, degrees, note)
 
 
@@ -303,19 +304,19 @@ def _traffic_light(x: int, n: int, p: float, level: float) -> TrafficLight:
     zone: Zone = "green" if x < yellow else "yellow" if x < red else "red"
     published = n == 250 and level == 0.99
     factor = (PLUS_FACTORS[x] if x < len(PLUS_FACTORS) else 1.0) if published else None
-    return TrafficLight(zone, float(stats.binom.cdf(x, n, p)), yellow, red, factor)
+    return TrafficLight(zone, float(scipy.stats.binom.cdf(x, n, p)), yellow, red, factor)
 
 
 def _zone_from(share: float, n: int, p: float) -> int:
     """Return the smallest number whose cumulative probability is at least that; no exception is always green."""
-    return max(int(stats.binom.ppf(share, n, p)), 1)
+    return max(int(scipy.stats.binom.ppf(share, n, p)), 1)
 
 
 def _power(n: int, p: float, seed: int, n_simulations: int) -> pd.DataFrame:
     rate = min(2.0 * p, (1.0 + p) / 2.0)
     counts = np.arange(n + 1)
-    null, alternative = stats.binom.pmf(counts, n, p), stats.binom.pmf(counts, n, rate)
-    kupiec = stats.chi2.sf(_coverage_ratio(counts, n, p), 1) <= SIZE
+    null, alternative = scipy.stats.binom.pmf(counts, n, p), scipy.stats.binom.pmf(counts, n, rate)
+    kupiec = scipy.stats.chi2.sf(_coverage_ratio(counts, n, p), 1) <= SIZE
     exact = _two_sided(null) <= SIZE
     light = counts >= _zone_from(YELLOW_FROM, n, p)
     cases = ((p, 0.0), (p, AUTOCORRELATION), (rate, AUTOCORRELATION))
@@ -367,5 +368,8 @@ def _rejections(
         states[t] = rng.random(n_simulations) < np.where(states[t - 1], after_one, after_none)
     independence, known = _independence_ratio(_transitions(states))
     coverage = independence + _coverage_ratio(states.sum(axis=0), n, p)
-    rejected = [known & (stats.chi2.sf(independence, 1) <= SIZE), known & (stats.chi2.sf(coverage, 2) <= SIZE)]
+    rejected = [
+        known & (scipy.stats.chi2.sf(independence, 1) <= SIZE),
+        known & (scipy.stats.chi2.sf(coverage, 2) <= SIZE),
+    ]
     return float(np.mean(rejected[0])), float(np.mean(rejected[1]))

@@ -10,9 +10,8 @@ from typing import cast
 
 import numpy as np
 import pandas as pd
-from scipy import special, stats
-from scipy.cluster import hierarchy
-from scipy.spatial.distance import squareform
+import scipy
+from scipy import special
 
 from tonsurance_risk.assets import canonical
 from tonsurance_risk.core.association import pairs_of
@@ -207,9 +206,11 @@ def coin_clusters(matrix: CorrelationMatrix, *, threshold: float = 0.7) -> list[
     ordered = matrix.select(sorted(matrix.assets))
     if len(ordered.assets) < 2:
         return [(asset,) for asset in ordered.assets]
-    distance = squareform(np.sqrt(2.0 * (1.0 - ordered.values)), checks=False)
-    tree = hierarchy.linkage(distance, method="average")
-    labels = hierarchy.fcluster(tree, math.sqrt(2.0 * (1.0 - threshold)) + 1e-12, criterion="distance")
+    distance = scipy.spatial.distance.squareform(np.sqrt(2.0 * (1.0 - ordered.values)), checks=False)
+    tree = scipy.cluster.hierarchy.linkage(distance, method="average")
+    labels = scipy.cluster.hierarchy.fcluster(
+        tree, math.sqrt(2.0 * (1.0 - threshold)) + 1e-12, criterion="distance"
+    )
     groups: dict[int, list[str]] = {}
     for asset, label in zip(ordered.assets, labels.tolist(), strict=True):
         groups.setdefault(label, []).append(asset)
@@ -278,7 +279,8 @@ def tail_dependence(
         if n < min_observations:
             continue
         low, high = (
-            stats.rankdata(values[both, k], method="max") <= math.floor(n * tail + 1e-9) for k in (one, other)
+            scipy.stats.rankdata(values[both, k], method="max") <= math.floor(n * tail + 1e-9)
+            for k in (one, other)
         )
         if min(low.sum(), high.sum()) < LEAST_IN_TAIL:
             continue

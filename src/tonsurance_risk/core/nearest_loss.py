@@ -28,7 +28,7 @@ from typing import TypeAlias
 
 import attrs
 import numpy as np
-from scipy import optimize
+import scipy
 
 from tonsurance_risk.core.payoff import PayoutFunction
 from tonsurance_risk.values import FloatArray
@@ -382,7 +382,7 @@ def _least_distance(rows: Sequence[Row], size: int) -> FloatArray | None:
     unit = bounds.max()
     matrix = np.vstack([np.array([row for row, _ in rows]).T, bounds / unit])
     target = np.append(np.zeros(size), 1.0)
-    residual = matrix @ optimize.nnls(matrix, target)[0] - target
+    residual = matrix @ scipy.optimize.nnls(matrix, target)[0] - target
     if residual[-1] > -1e-12:
         return None
     return np.asarray(-residual[:-1] / residual[-1] * unit)

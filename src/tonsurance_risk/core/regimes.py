@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy
 
 from tonsurance_risk.core.association import pairs_of
 from tonsurance_risk.core.bootstrap import correlation_of_moments, resample_correlations
@@ -187,7 +187,7 @@ def correlation_regime_change(
     # Of a pair only the exchanges count that leave it enough rows on both sides, as the windows themselves do.
     defined = ~np.isnan(exchanged)
     p_values = (1.0 + (exchanged >= observed).sum(axis=0)) / (1.0 + defined.sum(axis=0))
-    adjusted = stats.false_discovery_control(p_values, method="bh")
+    adjusted = scipy.stats.false_discovery_control(p_values, method="bh")
     squares = np.where(defined, exchanged, 0.0) ** 2
     mean_squares = squares.sum(axis=1) / np.maximum(defined.sum(axis=1), 1)
     together = (mean_squares >= np.mean(observed**2)).sum()

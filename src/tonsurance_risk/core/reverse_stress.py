@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from tonsurance_risk.assets import check_symbols
 from tonsurance_risk.core.correlation import CorrelationMatrix
@@ -198,7 +198,7 @@ def reverse_stress(
         distance=distance,
         lower_bound=min(found.bound, distance),
         boxes=found.boxes,
-        plausibility=float(stats.chi2.sf(distance**2, rank)) if rank else 1.0,
+        plausibility=float(special.chdtrc(rank, distance**2)) if rank else 1.0,
         density_ratio=math.exp(-(distance**2) / 2.0),
         assets=moves.table(shock),
         alone=moves.alone(needed),

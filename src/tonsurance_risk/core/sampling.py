@@ -14,9 +14,9 @@ from typing import Literal
 
 import attrs
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from scipy import special
-from scipy.stats import qmc
 
 from tonsurance_risk.core.loss_model import LossModel, Segments
 from tonsurance_risk.core.payoff import Workspace
@@ -345,8 +345,8 @@ def _flips(seed: int, dimensions: int, bit: int) -> NDArray[np.uint32]:
     return read_only(flips)
 
 
-def _sobol(seed: int, dimensions: int, replicate: int) -> qmc.Sobol:
-    return qmc.Sobol(dimensions, scramble=True, bits=SOBOL_BITS, rng=_stream(seed, replicate))
+def _sobol(seed: int, dimensions: int, replicate: int) -> scipy.stats.qmc.Sobol:
+    return scipy.stats.qmc.Sobol(dimensions, scramble=True, bits=SOBOL_BITS, rng=_stream(seed, replicate))
 
 
 def _bits(points: FloatArray) -> NDArray[np.uint32]:

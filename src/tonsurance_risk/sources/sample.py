@@ -14,6 +14,7 @@ from datetime import datetime
 import attrs
 import numpy as np
 import pandas as pd
+import scipy
 
 from tonsurance_risk.assets import get_asset
 from tonsurance_risk.model import BTC, Direction
@@ -280,9 +281,9 @@ def _mean_reverting(stream: str) -> FloatArray:
     shocks = _generator(stream).standard_normal(_N_HOURS)
     innovations = math.sqrt(1.0 - _PERSISTENCE**2) * shocks
     innovations[0] = shocks[0]
-    from scipy.signal import lfilter
-
-    return np.asarray(lfilter([1.0], [1.0, -_PERSISTENCE], innovations))
+    # x[t] - persistence * x[t-1] = innovation[t]; scipy.signal, which has filters, takes long to load.
+    diagonals = np.array([[1.0], [-_PERSISTENCE]]).repeat(_N_HOURS, axis=1)
+    return np.asarray(scipy.linalg.solve_banded((1, 0), diagonals, innovations))
 
 
 def _generator(stream: str) -> np.random.Generator:
