@@ -34,8 +34,6 @@ PAGERDUTY_ROUTING_KEY = "TONSURANCE_RISK_PAGERDUTY_ROUTING_KEY"
 SECRET_VARIABLES = (WEBHOOK_SECRET, PAGERDUTY_ROUTING_KEY, "COINGECKO_DEMO_API_KEY", "COINGECKO_PRO_API_KEY")
 """Environment variables that hold secrets."""
 
-Option: TypeAlias = str | int | float | bool
-
 
 @attrs.frozen(kw_only=True)
 class StoreSettings:
@@ -59,12 +57,9 @@ class SourceSettings:
     ----------
     spec : str
         As ``daily --source`` takes it: ``sample``, ``csv:FOLDER``, ...
-    options : dict
-        Given to the source by name.
     """
 
     spec: str = "sample"
-    options: dict[str, Option] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True)

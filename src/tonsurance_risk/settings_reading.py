@@ -25,7 +25,6 @@ from tonsurance_risk.settings import (
     DEFAULT_FILE,
     SECRET_VARIABLES,
     VARIABLES,
-    Option,
     Settings,
     SinkSettings,
 )
@@ -256,7 +255,6 @@ def _converter() -> cattrs.Converter:
     checked(float, "a number such as 36.5", lambda value: _is_int(value) or _is_finite(value))
     checked(date, "a date such as 2026-01-31, without quotes", lambda value: type(value) is date)
     checked(Path, "a path", lambda value: isinstance(value, str) and value != "" and "\0" not in value)
-    converter.register_structure_hook_func(lambda wanted: wanted == Option, _option)
     converter.register_structure_hook_func(lambda wanted: _origin(wanted) is Literal, _choice)
     converter.register_structure_hook_func(
         lambda wanted: wanted == SinkSettings, lambda value, _type: _sink(value, converter)
@@ -292,12 +290,6 @@ def _is_int(value: object) -> bool:
 
 def _is_finite(value: object) -> bool:
     return isinstance(value, float) and math.isfinite(value)
-
-
-def _option(value: Any, _type: object) -> Any:
-    if not (isinstance(value, (str, int)) or _is_finite(value)):
-        raise _MismatchError("text, a number, or true or false", value)
-    return value
 
 
 def _choice(value: Any, wanted: Any) -> Any:

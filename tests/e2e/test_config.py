@@ -81,3 +81,11 @@ def test_show_has_no_secret(folder: Path, monkeypatch, capsys) -> None:
     assert "set" == document["secrets"]["TONSURANCE_RISK_PAGERDUTY_ROUTING_KEY"]
     assert "not set" == document["secrets"]["TONSURANCE_RISK_WEBHOOK_SECRET"]
     assert CANARY not in printed
+
+
+def test_no_error_shows_a_secret(monkeypatch, capsys) -> None:
+    """Wherever in a command it was written by mistake."""
+    monkeypatch.setenv("TONSURANCE_RISK_WEBHOOK_SECRET", CANARY)
+
+    assert 3 == run(["db", "info", "--db", f"sqlite:///{CANARY}.db"])
+    assert "SettingsError: --db: there is no database '***.db'\n" == capsys.readouterr().err

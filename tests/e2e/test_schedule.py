@@ -130,6 +130,19 @@ def test_status_looks_at_the_source_of_the_settings(desk):
     assert run(desk, "status", "--interval=1h")[0] == 1
 
 
+def test_what_fails_behind_a_job_leaves_it_done(desk):
+    """Figures that cannot be written: the report is there and shown, 1 says that somebody should look."""
+    (desk / "figures.prom").mkdir()
+    code, output, errors = run(desk, "daily")
+
+    assert (code, "figures.prom could not be written" in errors, "VaR" in output) == (1, True, True), errors
+    assert {"done"} == {status for status, *_ in rows(desk).values()}
+    settings = (desk / "tonsurance_risk.toml").read_text()
+    (desk / "tonsurance_risk.toml").write_text(settings.replace("figures.prom", "vault.json/figures.prom"))
+    code, _, errors = run(desk, "daily")
+    assert (code, "cannot be written to" in errors) == (3, True)
+
+
 @pytest.mark.fault("F098")
 def test_dates_to_come_are_refused(desk):
     """By name, and by a clock that is far ahead of the ledger."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -140,3 +142,15 @@ def test_wrong_files_and_options(folder, capsys, arguments, said):
     (folder / "typo.csv").write_text("asset,volatility\nUSDCC,0.1\n")
 
     assert said in printed(capsys, "simulate", *arguments, expect=3)
+
+
+def test_a_reader_that_is_gone():
+    """Is a failure and not "needs attention", which 1 would mean."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "tonsurance_risk", "stress", "--json"], stdout=writing, stderr=subprocess.PIPE, check=False
+    )  # fmt: skip
+    os.close(writing)
+
+    assert (2, b"") == (done.returncode, done.stderr)

@@ -14,6 +14,7 @@ import threading
 import time as machine_time
 from datetime import datetime, timedelta
 
+import attrs
 import numpy as np
 import pandas as pd
 import pytest
@@ -27,10 +28,10 @@ from tonsurance_risk.errors import (
     RiskError,
     SettingsError,
 )
-from tonsurance_risk.ports import AlertMessage
+from tonsurance_risk.ports import AlertMessage, StoredAlert
 from tonsurance_risk.runner import catch_up as catch_up_module
 from tonsurance_risk.runner.catch_up import JOBS, catch_up
-from tonsurance_risk.runner.delivery import deliver_alerts
+from tonsurance_risk.runner.delivery import deliver_alerts, message_of
 from tonsurance_risk.runner.desk import Desk
 from tonsurance_risk.runner.runs import end_dead_run, run_jobs
 from tonsurance_risk.runner.status import job_health
@@ -559,6 +560,33 @@ def test_each_sink_gets_each_alert_whatever_others_do(tmp_path, folder, caplog):
     assert [one["away"] for one in counts] == [0, 0, len(expected), 0]
     assert "payload.severity is wrong" in caplog.text
     assert len({(message.key, message.action) for message in well.got}) == len(well.got)
+
+
+def test_every_name_of_a_source_makes_a_message():
+    """A space that no terminal shows is written out, and what is cut stays apart from what else is cut."""
+    alert = StoredAlert(
+        key="ltv", action="trigger", severity="high", message="m", as_of=FIRST, source="csv:my\u00a0prices", step="1d"
+    )  # fmt: skip
+    longest = [attrs.evolve(alert, source=f"csv:{'n' * 400}", key=key) for key in ("ltv", "depeg:USDC")]
+
+    shown = message_of(alert)
+    assert ("csv:my\\xa0prices:1d:ltv", "risk_report csv:my\\xa0prices 1d") == (shown.key, shown.source)
+    assert 2 == len({message_of(one).key for one in longest})
+
+
+def test_a_report_whose_file_was_not_written_any_more(tmp_path, folder):
+    """The next start writes it from the store, though the date is done."""
+    clock, out = SetTo(FIRST + timedelta(hours=5)), tmp_path / "out"
+    out.mkdir()
+    with SqlStore(open_database(f"sqlite:///{tmp_path / 'risk.db'}"), clock) as store:
+        desk = attrs.evolve(desk_of(store, folder, clock), out=out)
+        catch_up(desk, since=FIRST)
+        [file] = out.iterdir()
+        written = file.read_bytes()
+        file.unlink()  # as a kill between the two would leave it
+        assert () == catch_up(desk, since=FIRST).done
+
+    assert written == file.read_bytes()
 
 
 def test_a_stop_ends_the_delivery(tmp_path, folder):

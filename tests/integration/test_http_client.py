@@ -589,6 +589,7 @@ def test_a_header_that_cannot_be_sent(value):
 @pytest.mark.parametrize(
     "url",
     ["", "prices.example", "ftp://prices.example", "https://", "https://user:secret@prices.example", "https://a/?k=secret",
+     "https://user:secret@prices.example:88x",
      "https://a/#secret", "http://prices.example", None, 7],
 )  # fmt: skip
 def test_a_base_url_that_cannot_be_used(url):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,9 +12,10 @@ import attrs
 import numpy as np
 import pandas as pd
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 
 import tonsurance_risk as tr
+from databases import listening
 from tonsurance_risk.cli import run
 from tonsurance_risk.errors import StorageError, StoreCorruptError
 from tonsurance_risk.runner import maintenance
@@ -80,6 +81,24 @@ class TestBackup:
                 restore(tmp_path / "missing.db", other.database)
         assert not (tmp_path / "missing.db").exists()
 
+    def test_a_copy_that_stays_in_its_log_is_none(self, postgres_url: str, tmp_path: Path) -> None:
+        """As on a full disk, where closing does not move it into the file; one who reads along does the same here."""
+        with ExitStack() as readers:
+
+            def read_along(connection, _cursor, sql, *_others) -> None:
+                if connection.engine.name == "sqlite" and "INSERT INTO price_history" in sql:
+                    reader = readers.enter_context(closing(sqlite3.connect(connection.engine.url.database)))
+                    reader.execute("SELECT * FROM sqlite_master").fetchone()
+
+            with open_store(postgres_url, clock=(clock := SetClock())) as store:
+                filled(store, clock)
+                with (
+                    listening(Engine, "before_cursor_execute", read_along),
+                    pytest.raises(StorageError, match="could not be completed"),
+                ):
+                    back_up(store.database, tmp_path / "backup.db")
+        assert list(tmp_path.glob("backup*")) == []
+
     def test_the_commands(self, url: str, other_url: str, tmp_path: Path, capsys) -> None:
         clock, backup = SetClock(), tmp_path / "backup.db"
         assert run(["db", "upgrade", "--db", url]) == 0
@@ -102,7 +121,8 @@ class TestBackup:
             for url_of_nothing in (missing, f"sqlite:///{'n' * 300}"):
                 assert run(["db", *command, "--db", url_of_nothing]) == 3
         assert run(["db", "info", "--db", "memory://"]) == 3
-        assert run(["db", "archive", str(tmp_path), "--db", url, "--before", "soon"]) == 3
+        for before in ("soon", "2023-01-01T05:00"):
+            assert run(["db", "archive", str(tmp_path), "--db", url, "--before", before]) == 3
 
 
 @pytest.fixture
@@ -233,6 +253,47 @@ class TestCheck:
         failed = [one.name.split()[0] for one in check_store(assessed) if not one.passed]
 
         assert failed == ["gaps", "correlations", "events"]
+
+    def test_lost_results_are_missed(self, assessed: SqlStore) -> None:
+        """A job has found events, and there are none."""
+        with assessed.database.begun(writes=True) as connection:
+            for table in ("scenario_events", "historical_depegs"):
+                connection.execute(text(f"DELETE FROM {table}"))
+
+        failed = {one.name.split()[0]: one.message for one in check_store(assessed) if not one.passed}
+
+        assert {"gaps", "events"} == set(failed)
+        assert "is not stored" in failed["events"]
+
+    def test_prices_that_no_job_has_looked_at_have_no_events(self, url: str) -> None:
+        with open_store(url) as store:
+            store.save_prices(hours(1.0, 0.9, 0.9, 1.0), **KEY)
+
+            assert {True} == {one.passed for one in check_store(store)}
+
+    def test_coins_of_your_own_have_their_pegs(self, tmp_path: Path, url: str, capsys) -> None:
+        """The weekly check and the command find again what the daily job found; a bar is known at its end."""
+        days = pd.date_range("2025-01-01", periods=60, tz="UTC")
+        prices = pd.DataFrame({"EURX": 1.08, "USDC": 1.0}, days)
+        prices += np.random.default_rng(0).normal(0, 1e-3, prices.shape)
+        prices.loc[days[30:33], "EURX"] = 0.99
+        for name in prices:
+            table = prices[name].rename("price").rename_axis("timestamp")
+            table.to_csv(tmp_path / f"{name}_1d.csv", date_format="%Y-%m-%dT%H:%M:%SZ")
+        euro = tr.Asset(symbol="EURX", name="A euro", coingecko_id=None, peg=tr.FixedPeg(1.08))
+        policies = [tr.Policy("1", "EURX", 1e4, 0.9, 0.5), tr.Policy("2", "USDC", 1e4, 0.9, 0.5)]
+        vault = tr.Vault(1e6, policies, assets=[euro])
+        (tmp_path / "vault.json").write_text(json.dumps(vault.to_dict()))
+        source = tr.sources.CsvSource(tmp_path)
+        with open_store(url) as store:
+            run_daily(store, source, vault, as_of=days[-1], step="1d", n=1000)
+            assert [days[31]] == [one.start for one in store.load_events(["EURX"])]
+            weekly = {one.job: one for one in tr.run_weekly(store, source, vault, as_of=days[-1], step="1d")}
+
+        assert "0 found something" in weekly["integrity_check"].outcome.message
+        command = ["db", "check", "--db", url]
+        assert [1, 0] == [run(command), run([*command, "--vault", str(tmp_path / "vault.json")])]
+        assert "EURX from 2025-02-01T00:00:00Z is not in the prices" in capsys.readouterr().out
 
     def test_rules_that_were_switched_off(self, tmp_path: Path) -> None:
         """On SQLite anybody can; each broken rule is counted."""

@@ -49,7 +49,6 @@ url = "postgresql+psycopg://risk@db.example/risk"
 
 [source]
 spec = "csv:prices"
-options = { quote = "USD", most = 5, share = 0.5, strict = true }
 
 [schedule]
 call_budget = 500
@@ -82,7 +81,6 @@ def test_a_file_with_everything(tmp_path) -> None:
     assert ("1d", Path("book.json"), Path("daily"), 7, 50_000) == (
         settings.interval, settings.vault, settings.out, settings.seed, settings.n,
     )  # fmt: skip
-    assert {"quote": "USD", "most": 5, "share": 0.5, "strict": True} == settings.source.options
     assert 500 == settings.schedule.call_budget
     assert 48.0 == settings.schedule.max_success_age_hours
     assert isinstance(settings.schedule.max_success_age_hours, float)
@@ -136,7 +134,6 @@ def test_a_named_file_must_be_there(environment: dict[str, str]) -> None:
         ("[schedule]\ncall_budget = -1", "FILE: schedule: 'call_budget' must be >= 0: -1"),
         ("[metrics]\ntext_file = 'x.txt'", "FILE: metrics: text_file must end with .prom"),
         ("vault = ''", "FILE: vault: must be a path, found the text ''"),
-        ("[source.options]\na = [1]", "FILE: source.options['a']: must be text, a number, or true or false, found a list"),
     ],
 )  # fmt: skip
 def test_what_is_refused_and_where(tmp_path, text: str, said: str) -> None:

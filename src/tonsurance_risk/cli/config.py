@@ -28,7 +28,7 @@ def check(config: Config = None) -> int:
     """Read the settings, build source and alert sinks, read the vault; ask nobody, write and send nothing."""
     settings = load_settings(config, environment=os.environ)
     sinks = open_sinks(settings.alerts, os.environ)
-    open_source(settings.source.spec, **settings.source.options)
+    open_source(settings.source.spec)
     check_url(settings.store.url)
     database = Path(settings.store.url.removeprefix("sqlite:///"))
     if settings.store.url.startswith("sqlite:///") and not database.absolute().parent.is_dir():

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import attrs
 import typer
 
+from tonsurance_risk.assets import own_pegs
 from tonsurance_risk.cli.exit_codes import ATTENTION, DONE
-from tonsurance_risk.cli.options import DEFAULT_DATABASE, AsJson, Database, group
-from tonsurance_risk.cli.parts import opened, print_json
-from tonsurance_risk.errors import SettingsError
+from tonsurance_risk.cli.options import DEFAULT_DATABASE, AsJson, BookFile, Database, group, instant
+from tonsurance_risk.cli.parts import opened, print_json, vault_of
 from tonsurance_risk.redaction import one_line
 from tonsurance_risk.runner.desk import RETENTION
 from tonsurance_risk.runner.integrity import check_store
@@ -63,10 +63,10 @@ def restore_(file: Annotated[Path, typer.Argument(help="A backup.")], db: Databa
 
 
 @app.command()
-def check(db: Database = DEFAULT_DATABASE, as_json: AsJson = False) -> int:
+def check(db: Database = DEFAULT_DATABASE, vault: BookFile = None, as_json: AsJson = False) -> int:
     """Look for broken rules, gaps, and results that the prices no longer give; change nothing."""
     with opened(db) as store:
-        checks = check_store(store)
+        checks = check_store(store, pegs=own_pegs(vault_of(vault)))
     if as_json:
         print_json({"checks": [attrs.asdict(one) for one in checks]})
     else:
@@ -84,14 +84,9 @@ def archive(
     ] = None,
 ) -> int:
     """Move old prices to compressed files, each read again before anything is deleted."""
-    try:
-        limit = datetime.now(UTC) - RETENTION if before is None else datetime.fromisoformat(before)
-    except ValueError as error:
-        raise SettingsError(f"--before must be a date such as 2023-01-01, found {before!r}") from error
+    limit = datetime.now(UTC) - RETENTION if before is None else instant(before, "--before")
     with opened(db) as store:
-        made = archive_prices(
-            store, folder, before=limit.astimezone(UTC) if limit.tzinfo else limit.replace(tzinfo=UTC)
-        )
+        made = archive_prices(store, folder, before=limit)
     typer.echo(f"{sum(one.n_rows for one in made):,} rows in {len(made):,} new files in {folder}")
     return DONE
 

@@ -79,7 +79,7 @@ def backfill(
     # The simulated market of the default has nothing that a store could lack for long.
     spec = settings.source.spec if settings.source != SourceSettings() or source is not None else "coingecko"
     end = backfill_end(SystemClock().now())
-    with opened_source(spec, **settings.source.options) as prices, open_store(settings.store.url) as store:
+    with opened_source(spec) as prices, open_store(settings.store.url) as store:
         if dry_run:
             plan = plan_backfill(store, prices, wanted, start=start, end=end, step=settings.interval)
             if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -24,7 +25,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as ProgressBar
 
-from tonsurance_risk.errors import SettingsError
+from tonsurance_risk.errors import RiskError, SettingsError
 from tonsurance_risk.inputs import read_vault, sample_vault
 from tonsurance_risk.logs import configure_logging
 from tonsurance_risk.model import Vault
@@ -38,6 +39,8 @@ from tonsurance_risk.settings import Settings
 from tonsurance_risk.settings_reading import known_secrets, load_settings
 from tonsurance_risk.sources import open_source
 from tonsurance_risk.storage import SqlStore, open_database, open_store
+
+_log = logging.getLogger(__name__)
 
 LONGEST_DELIVERY = timedelta(minutes=1)
 """Of all messages after a run; what has not arrived by then is sent after the next one."""
@@ -76,8 +79,10 @@ def desk_of(
     """Open the sinks, the store and the source of settings; what alerts need must be there before any work."""
     sinks = open_sinks(settings.alerts, os.environ)
     vault = vault_of(settings.vault)
+    if settings.metrics.text_file is not None:
+        writable_folder(settings.metrics.text_file.parent)
     with (
-        opened_source(settings.source.spec, **settings.source.options) as source,
+        opened_source(settings.source.spec) as source,
         open_store(settings.store.url) as store,
     ):
         desk = Desk(
@@ -96,9 +101,9 @@ def desk_of(
 
 
 @contextmanager
-def opened_source(spec: str, **options: Any) -> Iterator[PriceSource]:
+def opened_source(spec: str) -> Iterator[PriceSource]:
     """Open a source, and end what it holds, such as connections, behind the block."""
-    source = open_source(spec, **options)
+    source = open_source(spec)
     with source if isinstance(source, AbstractContextManager) else nullcontext():
         yield source
 
@@ -110,19 +115,27 @@ def vault_of(file: Path | None) -> Vault:
 
 def after_run(
     settings: Settings, store: Store, sinks: Sequence[AlertSink], *, stop: threading.Event | None = None
-) -> None:
-    """Send what waits in the outbox, for a minute at most, and write the figures for monitors."""
+) -> bool:
+    """Send what waits in the outbox, for a minute at most, and write the figures for monitors.
+
+    Returns whether that could be done: what was done before stands, whatever fails here.
+    """
     ends_at = time.monotonic() + LONGEST_DELIVERY.total_seconds()
 
     def is_over() -> bool:
         return (stop is not None and stop.is_set()) or time.monotonic() > ends_at
 
-    deliver_alerts(store, sinks, is_over=is_over)
-    if settings.metrics.text_file is not None:
-        from tonsurance_risk.runner.metrics import save_metrics
+    try:
+        deliver_alerts(store, sinks, is_over=is_over)
+        if settings.metrics.text_file is not None:
+            from tonsurance_risk.runner.metrics import save_metrics
 
-        names = [sink.name for sink in sinks]
-        save_metrics(store, settings.metrics.text_file, now=SystemClock().now(), sinks=names)
+            names = [sink.name for sink in sinks]
+            save_metrics(store, settings.metrics.text_file, now=SystemClock().now(), sinks=names)
+    except RiskError:
+        _log.exception("alerts are not sent, or figures for monitors not written; the next run does it again")
+        return False
+    return True
 
 
 def opened(db: str, *, migrate: bool = False, may_be_new: bool = False) -> SqlStore:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import traceback
@@ -19,7 +20,8 @@ from tonsurance_risk.cli.schedule import schedule
 from tonsurance_risk.cli.serve import serve
 from tonsurance_risk.cli.simulate import simulate, stress
 from tonsurance_risk.errors import LockHeldError, RiskError, SettingsError, UnknownAssetError
-from tonsurance_risk.redaction import one_line
+from tonsurance_risk.redaction import one_line, redact
+from tonsurance_risk.settings_reading import known_secrets
 from tonsurance_risk.version import __version__
 
 _INTERRUPTED = 130
@@ -62,6 +64,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _interruption() if outcome == _INTERRUPTED else outcome if isinstance(outcome, int) else DONE
     except typer.Exit as leave:
         return _interruption() if leave.exit_code == _INTERRUPTED else leave.exit_code
+    except SystemExit:
+        return FAILED  # click leaves with 1, which means another thing here, where nobody reads stdout any more
     except _UsageError as error:
         error.show()
         return WRONG_USAGE
@@ -74,7 +78,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (typer.Abort, KeyboardInterrupt):
         return _interruption()
     except Exception as error:
-        traceback.print_exc()
+        typer.echo(redact(traceback.format_exc(), known_secrets(os.environ)), err=True, nl=False)
         return _complain(error, FAILED)
 
 
@@ -84,7 +88,8 @@ def _interruption() -> int:
 
 
 def _complain(error: Exception, code: int) -> int:
-    lines = map(one_line, f"{type(error).__name__}: {error}".split("\n"))
+    message = redact(f"{type(error).__name__}: {error}", known_secrets(os.environ))
+    lines = map(one_line, message.split("\n"))
     typer.echo("\n".join(lines), err=True)
     return code
 

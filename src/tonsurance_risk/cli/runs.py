@@ -89,9 +89,9 @@ def daily(
             n=desk.n,
             progress=progress,
         )
-        after_run(settings, desk.store, sinks)
+        told = after_run(settings, desk.store, sinks)
     _show(result, as_json=as_json)
-    return ATTENTION if result.needs_attention else DONE
+    return ATTENTION if result.needs_attention or not told else DONE
 
 
 def weekly(
@@ -111,8 +111,8 @@ def weekly(
     with desk_of(settings, output=False) as (desk, sinks):
         wanted = options.date(date, "--date") if date is not None else _last_due(last, desk)
         runs = run_jobs(desk, CHAINS["weekly"], wanted, chain="weekly", forced=force)
-        after_run(settings, desk.store, sinks)
-    return _show_runs(runs, as_json=as_json)
+        told = after_run(settings, desk.store, sinks)
+    return _show_runs(runs, as_json=as_json, told=told)
 
 
 def run_job(
@@ -136,8 +136,8 @@ def run_job(
     with desk_of(settings) as (desk, sinks):
         day = options.date(date, "--date") if date is not None else _last_due(wanted, desk)
         runs = run_jobs(desk, [wanted], day, chain=chain_of(wanted), forced=force)
-        after_run(settings, desk.store, sinks)
-    return _show_runs(runs, as_json=as_json)
+        told = after_run(settings, desk.store, sinks)
+    return _show_runs(runs, as_json=as_json, told=told)
 
 
 def status(
@@ -213,7 +213,7 @@ def _last_due(job: Job[Desk], desk: Desk) -> pd.Timestamp:
     return job.dates(now - timedelta(days=8), now)[-1]
 
 
-def _show_runs(runs: list[JobRun], *, as_json: bool) -> int:
+def _show_runs(runs: list[JobRun], *, as_json: bool, told: bool) -> int:
     if as_json:
         document = [
             {
@@ -232,7 +232,7 @@ def _show_runs(runs: list[JobRun], *, as_json: bool) -> int:
             typer.echo(one_line(f"{one.job} of {one.date.date()}: {one.status}, {one.outcome.message}"))
     if any(one.status == "waiting" for one in runs):
         return FAILED
-    return ATTENTION if any(one.outcome.needs_attention for one in runs) else DONE
+    return ATTENTION if not told or any(one.outcome.needs_attention for one in runs) else DONE
 
 
 def _health_row(health: JobHealth, due: pd.Timestamp) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -113,14 +114,24 @@ def _whole(text: str) -> int:
 
 
 def writable_folder(directory: str | os.PathLike[str]) -> Path:
-    """Return `directory` as a path, made where it did not exist; `SettingsError` when it cannot be written to."""
+    """Return `directory` as a path, made where it did not exist.
+
+    Raises
+    ------
+    SettingsError
+        If it cannot be written to.
+    StorageError
+        If its disk is full or fails.
+    """
     folder = Path(directory)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise SettingsError(
+        # Another folder would be no better, and this one is fine when there is room again.
+        kind = StorageError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else SettingsError
+        raise kind(
             f"the output folder {folder} cannot be written to ({error.strerror}); a writable folder is needed",
             observed=str(folder),
         ) from error

@@ -46,7 +46,7 @@ def schema_fault(document: Any) -> str | None:
     import jsonschema  # here, because it takes a while and few commands read files
 
     formats = jsonschema.FormatChecker(("date",))
-    formats.checks("date-time", raises=ValueError)(_is_instant)
+    formats.checks("date-time", raises=(ValueError, OverflowError))(_is_instant)
     validator = jsonschema.Draft202012Validator(report_schema(), format_checker=formats)
     try:
         error = jsonschema.exceptions.best_match(validator.iter_errors(document))

@@ -12,7 +12,7 @@ import pandas as pd
 
 from tonsurance_risk.errors import ClockSuspectError, LockHeldError, SettingsError
 from tonsurance_risk.ports import JobStatus, MeteredSource
-from tonsurance_risk.runner.daily import DAILY, DEPEG_BACKFILL
+from tonsurance_risk.runner.daily import DAILY, DEPEG_BACKFILL, write_newest_report
 from tonsurance_risk.runner.desk import INSTANT, Desk
 from tonsurance_risk.runner.jobs import Job, missing_dates, unmet_needs
 from tonsurance_risk.runner.runs import done_jobs, end_dead_run, run_jobs
@@ -97,6 +97,7 @@ def catch_up(
     ledger = _rows(desk)
     _mark_abandoned(desk, ledger)
     _undo_dates_to_come(desk, ledger, now)
+    write_newest_report(desk)
     if not clock_is_right:
         check_clock(desk)
     newest = max((row.started_at for row in ledger), default=None)

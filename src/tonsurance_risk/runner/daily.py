@@ -19,7 +19,7 @@ from tonsurance_risk.core.fingerprint import content_hash
 from tonsurance_risk.model import Scenario, Vault
 from tonsurance_risk.ports import Clock, JobLock, PriceSource, Store, SystemClock
 from tonsurance_risk.report import SCHEMA_VERSION, RiskReport
-from tonsurance_risk.reporting.files import save_report, writable_folder
+from tonsurance_risk.reporting.files import report_path, save_report, writable_folder
 from tonsurance_risk.reporting.html import save_html
 from tonsurance_risk.runner.calibration import stored_scenarios
 from tonsurance_risk.runner.desk import INSTANT, RETENTION, Desk, Place, Progress
@@ -303,6 +303,14 @@ def _to_say(desk: Desk, date: pd.Timestamp, document: Mapping[str, Any]) -> list
 
 def _written(document: Mapping[str, Any], folder: Path | None) -> Path | None:
     return None if folder is None else save_report(document, folder)
+
+
+def write_newest_report(desk: Desk) -> None:
+    """Write the file of the newest report where it is missing: a run was killed before it did."""
+    if desk.out is not None:
+        for document in desk.store.load_reports(last=1, **desk.place):
+            if not report_path(desk.out, document["report_date"], "json").exists():
+                save_report(document, desk.out)
 
 
 def _page(desk: Desk, report: RiskReport, document: Mapping[str, Any]) -> dict[str, str]:

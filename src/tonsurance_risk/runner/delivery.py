@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Iterable
 
 from tonsurance_risk.errors import AlertRefusedError
 from tonsurance_risk.ports import LONGEST_KEY, AlertMessage, AlertSink, Outbox, StoredAlert
+from tonsurance_risk.redaction import one_line
 
 _log = logging.getLogger(__name__)
 
@@ -40,11 +42,15 @@ def deliver_alerts(
 
 def message_of(alert: StoredAlert) -> AlertMessage:
     """Return the message of an alert; its key tells sources and steps apart."""
+    key = one_line(f"{alert.source}:{alert.step}:{alert.key}")
+    if len(key) > LONGEST_KEY:
+        digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+        key = f"{key[: LONGEST_KEY - 17]}:{digest}"
     return AlertMessage(
-        key=f"{alert.source}:{alert.step}:{alert.key}"[:LONGEST_KEY],
+        key=key,
         action=alert.action,
         severity=alert.severity,
         summary=alert.message,
         as_of=alert.as_of,
-        source=f"risk_report {alert.source} {alert.step}",
+        source=one_line(f"risk_report {alert.source} {alert.step}"),
     )

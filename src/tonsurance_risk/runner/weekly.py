@@ -7,6 +7,7 @@ from datetime import datetime, time
 
 import pandas as pd
 
+from tonsurance_risk.assets import own_pegs
 from tonsurance_risk.model import Vault
 from tonsurance_risk.ports import Clock, JobLock, PriceSource, Store, SystemClock
 from tonsurance_risk.reporting.files import writable_folder
@@ -55,7 +56,7 @@ def check_integrity(desk: Desk, _date: pd.Timestamp, _lock: JobLock) -> Outcome:
     """Look for broken rules, gaps, and results that the prices no longer give."""
     if not isinstance(desk.store, SqlStore):
         return Outcome(rows=0, message="the store is not a database: nothing to check")
-    checks = check_store(desk.store)
+    checks = check_store(desk.store, pegs=own_pegs(desk.vault))
     found = {one.name: one.message for one in checks if not one.passed}
     return Outcome(
         rows=0,
@@ -90,7 +91,7 @@ def run_weekly(
     Parameters
     ----------
     store, source, vault, step, clock, progress
-        As in `run_daily`; of the vault only its own coins matter.
+        As in `run_daily`; of the vault only the pegs of its own coins matter.
     as_of : datetime
         The logical date, a Sunday when the scheduler chooses it.
     archive : path, optional

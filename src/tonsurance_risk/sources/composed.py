@@ -15,7 +15,7 @@ from tonsurance_risk.assets import canonical
 from tonsurance_risk.core.consensus import AGREEMENT, ConsensusPrices, consensus_prices
 from tonsurance_risk.errors import RiskError, SettingsError, SourceUnavailableError, UnknownAssetError
 from tonsurance_risk.ports import PriceSource, SourceUsage, usage_of
-from tonsurance_risk.sources.detail import DETAIL, FetchDetail
+from tonsurance_risk.sources.detail import DETAIL, FetchDetail, joined
 from tonsurance_risk.sources.steps import between, step_span
 from tonsurance_risk.sources.vendors import vendor_of
 from tonsurance_risk.values import as_utc, text, unique
@@ -223,8 +223,11 @@ class ConsensusSource(_Several):
 
     def fetch(self, asset: str, start: datetime, end: datetime, *, step: str = "1h") -> pd.Series:
         """Return the median prices of `asset` in ``[start, end)``; see `PriceSource.fetch` and `compare`."""
-        prices = self.compare(asset, start, end, step=step).prices[canonical(asset)].dropna()
-        return between(prices.set_axis(pd.DatetimeIndex(prices.index).as_unit("us")), start, end)
+        compared, detail = self._compare(asset, start, end, step)
+        prices = compared.prices[canonical(asset)].dropna()
+        found = between(prices.set_axis(pd.DatetimeIndex(prices.index).as_unit("us")), start, end)
+        found.attrs[DETAIL] = detail
+        return found
 
     def compare(self, asset: str, start: datetime, end: datetime, *, step: str = "1h") -> ConsensusPrices:
         """Return the median with its spread, the number of sources, and whether they agree.
@@ -244,14 +247,25 @@ class ConsensusSource(_Several):
         RiskError
             If no source gives prices, as `FallbackSource.fetch`.
         """
+        return self._compare(asset, start, end, step)[0]
+
+    def _compare(
+        self, asset: str, start: datetime, end: datetime, step: str
+    ) -> tuple[ConsensusPrices, FetchDetail]:
+        """Return the comparison, and what the sources left out; it begins where the first of them does."""
         asked = _asked(asset, start, end, step, self.name)
         frames: dict[str, pd.DataFrame] = {}
+        details: list[FetchDetail] = []
         failures: dict[str, RiskError] = {}
         for source, prices in self._answers_to(asked, failures):
             frame = prices.to_frame()
             frame.attrs = {"vendor": vendor_of(source.name)}
             frames[source.name] = frame
+            details.append(prices.attrs.get(DETAIL, FetchDetail()))
         self._note(asked, list(frames), failures)
         span = step_span(step, self.name)
         hold = span - timedelta(microseconds=1)
-        return consensus_prices(list(frames.values()), freq=span, tolerance=hold, agreement=self._agreement)
+        compared = consensus_prices(list(frames.values()), freq=span, tolerance=hold, agreement=self._agreement)
+        starts = [one.history_start for one in details]
+        begins = None if None in starts else min(filter(None, starts), default=None)
+        return compared, attrs.evolve(joined(details), history_start=begins)

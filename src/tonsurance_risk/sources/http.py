@@ -371,8 +371,9 @@ def _checked_url(base_url: str, *, has_secrets: bool) -> str:
     accepted = "accepted is https://HOST/PATH without user, query or fragment"
     try:
         url = httpx.URL(base_url)
-    except (httpx.InvalidURL, TypeError) as error:
-        raise SettingsError(f"the base URL {base_url!r} cannot be read: {error}; {accepted}") from error
+    except (httpx.InvalidURL, TypeError):
+        # Neither the URL nor what is said of it: a password may be in it.
+        raise SettingsError(f"the base URL cannot be read; {accepted}") from None
     if url.scheme not in ("http", "https") or not url.host or url.userinfo or url.query or url.fragment:
         raise SettingsError(f"the base URL cannot be used; {accepted}", observed=url.host)
     if url.scheme == "http" and has_secrets and not is_this_machine(url.host):

@@ -51,7 +51,7 @@ def back_up(database: Database, target: Path) -> Contents:
     Raises
     ------
     StorageError
-        If the file exists or cannot be written.
+        If the file exists or cannot be written in whole.
     StoreCorruptError
         If what was read again is not what was there. No file is left then.
     """
@@ -77,6 +77,10 @@ def back_up(database: Database, target: Path) -> Contents:
             raise StoreCorruptError(
                 f"the backup {target} does not hold what {database.name} held; nothing was kept"
             )
+        log = part.with_name(f"{part.name}-wal")
+        # SQLite says nothing where it cannot copy its log into the file when that is closed.
+        if log.exists() and log.stat().st_size:
+            raise StorageError(f"the backup {target} could not be completed, is the disk full? Nothing was kept")
         part.replace(target)
     finally:
         for file in (part, *(part.with_name(f"{part.name}{ending}") for ending in ("-wal", "-shm"))):

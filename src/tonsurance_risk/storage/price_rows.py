@@ -9,6 +9,7 @@ from typing import TypeAlias, cast
 import attrs
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from tonsurance_risk.core.prices import valid_prices
 from tonsurance_risk.core.volatility import volatility_within_hour
@@ -66,6 +67,9 @@ def melted_marks(name: str, values: pd.DataFrame) -> list[AssetPrices]:
         raise ValueError(f"values must be a wide DataFrame, found {type(values).__name__}")
     # The checks of a price frame hold for everything but the numbers.
     frame = valid_prices(values.where(values.isna(), 1.0))
+    for asset, kind in values.dtypes.items():
+        if not is_numeric_dtype(kind) or is_bool_dtype(kind):
+            raise ValueError(f"values of the mark {name!r} must be numbers, {asset} has the type {kind}")
     numbers = values.to_numpy(dtype=np.float64)
     high = {"quality": 1.0, "outlier": 1.0}.get(name, np.finfo(np.float64).max)
     wrong = (numbers < 0.0) | (numbers > high)

@@ -280,6 +280,9 @@ class MarkContract:
         store.save_prices(hours(1.0, 0.9), **KEY)
         with pytest.raises(ValueError, match=name):
             store.save_marks(name, hours(1.0, wrong).to_frame(), **KEY)
+        for text in (["0.5", None], [True, False], ["a", 1.0]):
+            with pytest.raises(ValueError, match=f"'{name}' must be numbers, USDC has the type"):
+                store.save_marks(name, hours(1.0, 1.0).to_frame().assign(USDC=text), **KEY)
         assert store.load_marks(name).empty
         with pytest.raises(ValueError, match="a mark is one of"):
             store.save_marks("price", hours(1.0).to_frame(), **KEY)

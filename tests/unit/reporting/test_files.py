@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -10,7 +12,8 @@ import sys
 import pytest
 
 import tonsurance_risk as tr
-from tonsurance_risk.errors import SettingsError
+from tonsurance_risk.errors import SettingsError, StorageError
+from tonsurance_risk.reporting.files import writable_folder
 from tonsurance_risk.reporting.tables import save_tables
 
 DOCUMENT = {"report_date": "2024-12-31", "text": "x"}
@@ -56,6 +59,20 @@ def test_a_folder_that_cannot_be_written_to(tmp_path):
 
     with pytest.raises(SettingsError, match=r"output folder .*file/reports"):
         tr.save_report(DOCUMENT, tmp_path / "file" / "reports")
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(errno.ENOSPC, StorageError), (errno.EIO, StorageError), (errno.EACCES, SettingsError)]
+)
+def test_a_folder_without_room_is_no_wrong_setting(tmp_path, monkeypatch, number, kind):
+    """It is right again when there is room; a daemon goes on then."""
+
+    def refuse(**_options):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    with pytest.raises(kind, match="cannot be written to"):
+        writable_folder(tmp_path)
 
 
 @pytest.mark.fault("F071")

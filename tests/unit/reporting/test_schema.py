@@ -18,6 +18,7 @@ import pytest
 import tonsurance_risk as tr
 from tonsurance_risk.errors import SourceUnavailableError
 from tonsurance_risk.report import SCHEMA_VERSION
+from tonsurance_risk.reporting.schema import schema_fault
 
 SHARED = Path(__file__).parents[4] / "shared" / "data" / "prices"
 DAY = timedelta(days=1)
@@ -393,3 +394,11 @@ def test_numbers_without_a_range_are_those_that_have_none():
         "capital_change_usd", "btc_value_change_usd", "coverage_change_usd", "var_trend_30d", "var_95_vs_30d_avg",
         "threshold", "bound", "smallest_eigenvalue", "common_mode",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "instant", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2300-01-01T00:00:00Z", "soon"]
+)
+def test_an_instant_that_no_calendar_has_is_a_fault(documents, instant):
+    """Not an error of its own, wherever UTC puts it."""
+    assert schema_fault(documents["history"] | {"as_of": instant}).startswith("$.as_of")

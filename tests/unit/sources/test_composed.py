@@ -22,7 +22,7 @@ from tonsurance_risk.errors import (
 )
 from tonsurance_risk.sources import ConsensusSource, CsvSource, FallbackSource
 from tonsurance_risk.sources.composed import MOST_ANSWERS
-from tonsurance_risk.sources.detail import DETAIL, FetchDetail
+from tonsurance_risk.sources.detail import DETAIL, FetchDetail, Reject
 from tonsurance_risk.sources.vendors import vendor_of, vendors_of
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
@@ -183,6 +183,19 @@ class TestConsensus:
         assert [0.95] == source.fetch("DAI", START, END).tolist()
         assert ("a", "c") == source.answers[-1].sources
         assert ["b"] == list(source.answers[-1].failed)
+
+    def test_what_sources_left_out_is_kept(self):
+        """Their rejects; and the history begins where the first of them does."""
+        reject = Reject(time=HOURS[2], reason="not_positive", raw="-1")
+        answers = [dai(1.0, 1.0, since=HOURS[3]), dai(0.9, since=HOURS[4])]
+        for prices in answers:
+            prices.attrs[DETAIL] = FetchDetail(rejects=(reject,), history_start=prices.index[0])
+        shelves = [Shelf(name, prices) for name, prices in zip("ab", answers, strict=True)]
+
+        detail = ConsensusSource(shelves).fetch("DAI", START, END).attrs[DETAIL]
+        assert ((reject, reject), HOURS[3]) == (detail.rejects, detail.history_start)
+        whole = ConsensusSource([*shelves, Shelf("c", dai(1.0))]).fetch("DAI", START, END)
+        assert whole.attrs[DETAIL].history_start is None
 
     def test_nobody_answers(self):
         with pytest.raises(SourceUnavailableError, match="no source gave DAI"):
