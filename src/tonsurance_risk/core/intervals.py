@@ -175,7 +175,7 @@ def loss_probability(tail: Tail, capital: float, design: Design) -> Estimate:
     hit = tail.losses > capital
     n, k = design.n, int(hit.sum())
     weights = np.ones(k) if tail.weights is None else tail.weights[hit]
-    value = float(weights.sum()) / n
+    value = min(float(weights.sum()) / n, 1.0)  # weights add up to n only on average
     level_hit = design.level_losses > capital
     few = min(k, n - k) < FEW_TAIL_LOSSES
     if design.sampling == "stratified" and not few:
