@@ -211,7 +211,9 @@ def explain_change(
     fewest = min(before.n, after.n)
 
     def estimate(level: float, value: float, deviations: FloatArray) -> Estimate:
-        return attrs.evolve(_estimate(value, deviations, fewest * (1.0 - level)), n=fewest, seed=after.seed)
+        return attrs.evolve(
+            _estimate(value, deviations, float(fewest * (1 - exact_level(level)))), n=fewest, seed=after.seed
+        )
 
     measures = {
         name: _change(

@@ -53,7 +53,10 @@ class MarginalRisk:
         rows = {"expected_loss": (self.before.expected_loss(), self.after.expected_loss())}
         for level in self.levels:
             for name in ("value_at_risk", "expected_shortfall"):
-                rows[f"{name} {level:g}"] = (getattr(self.before, name)(level), getattr(self.after, name)(level))
+                rows[f"{name} {level:.15g}"] = (
+                    getattr(self.before, name)(level),
+                    getattr(self.after, name)(level),
+                )
         return pd.DataFrame(
             [
                 (before.value, after.value, after.value - before.value, before.standard_error)
