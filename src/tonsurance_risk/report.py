@@ -271,9 +271,7 @@ class RiskReport:
         # Losses that differ by rounding alone have no room between them for bins.
         rounding = 1e-9 * max(abs(low), abs(high))
         around = max(0.5, rounding) if high - low <= rounding else 0.0
-        counts, edges = np.histogram(
-            self.sample.losses, bins=HISTOGRAM_BINS, range=(low - around, high + around)
-        )
+        counts, edges = np.histogram(self.sample.losses, bins=HISTOGRAM_BINS, range=(low - around, high + around))
         contributions = self.sample.contribution_estimates(0.99)
         return {
             "loss_histogram": {"edges": edges.tolist(), "counts": counts.tolist()},

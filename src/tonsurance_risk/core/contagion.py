@@ -17,12 +17,13 @@ from tonsurance_risk.assets import canonical
 from tonsurance_risk.core.association import pairs_of
 from tonsurance_risk.core.correlation import RISK_LEVELS, CorrelationMatrix
 from tonsurance_risk.core.scenarios import joint_episodes
-from tonsurance_risk.core.statistics import binomial_interval, checked_events, poisson_interval, years_by_asset
+from tonsurance_risk.core.statistics import binomial_interval, poisson_interval, years_by_asset
 from tonsurance_risk.core.windows import return_values
 from tonsurance_risk.errors import InsufficientDataError
-from tonsurance_risk.model import BTC, YEAR, DepegEvent
+from tonsurance_risk.model import BTC, YEAR, DepegEvent, checked_events
 from tonsurance_risk.values import BoolArray, as_utc, iso, span, unique, whole, within
 
+_WAYS = ("together", "opposite")
 TAIL_SHARE = 0.05
 LEAST_IN_TAIL = 5
 """So many rows of each series must lie in its tail."""
@@ -162,12 +163,14 @@ def co_depegs(
         ways = [_ways(episode, {one: events_of[other], other: events_of[one]}) for episode in episodes]
         row: dict[str, object] = {"asset_1": one, "asset_2": other, "observed_years": common}
         row["n_episodes"] = len(episodes)
-        counts = {way: sum(way in found for found in ways) for way in ("together", "opposite")}
+        counts = {way: sum(way in found for found in ways) for way in _WAYS}
         row |= {f"n_{way}": count for way, count in counts.items()}
         for way, count in counts.items():
             row |= _rate(way, count, common) | _share(way, count, len(episodes))
         rows.append(row)
-    return pd.DataFrame(rows)
+    names = ["asset_1", "asset_2", "observed_years", "n_episodes", *(f"n_{way}" for way in _WAYS)]
+    estimates = (name for way in _WAYS for name in _rate(way, 0, 0.0) | _share(way, 0, 0))
+    return pd.DataFrame(rows, columns=[*names, *estimates])
 
 
 def coin_clusters(matrix: CorrelationMatrix, *, threshold: float = 0.7) -> list[tuple[str, ...]]:
@@ -203,7 +206,7 @@ def coin_clusters(matrix: CorrelationMatrix, *, threshold: float = 0.7) -> list[
     [('DAI', 'USDC'), ('USDT',)]
     """
     within(threshold, "threshold", -1.0, 1.0)
-    ordered = matrix.select(sorted(matrix.assets))
+    ordered = _checked(matrix).select(sorted(matrix.assets))
     if len(ordered.assets) < 2:
         return [(asset,) for asset in ordered.assets]
     distance = scipy.spatial.distance.squareform(np.sqrt(2.0 * (1.0 - ordered.values)), checks=False)
@@ -291,10 +294,14 @@ def tail_dependence(
     return pd.DataFrame(rows, columns=[*names, "independent"])
 
 
-def _estimated_pairs(matrix: CorrelationMatrix) -> pd.DataFrame:
+def _checked(matrix: CorrelationMatrix) -> CorrelationMatrix:
     if not isinstance(matrix, CorrelationMatrix):
         raise ValueError(f"matrix must be a CorrelationMatrix, found {type(matrix).__name__}")
-    pairs = matrix.pairs(interval=matrix.best_interval)
+    return matrix
+
+
+def _estimated_pairs(matrix: CorrelationMatrix) -> pd.DataFrame:
+    pairs = _checked(matrix).pairs(interval=matrix.best_interval)
     return pairs[~pairs["is_default"] & (pairs["asset_1"] != BTC) & (pairs["asset_2"] != BTC)]
 
 
