@@ -161,8 +161,8 @@ def scenarios_from_events(
     Raises
     ------
     ValueError
-        If an argument is outside what is accepted, two symbols of `observed_years` are one asset, or an asset of an
-        event has no observed years.
+        If an argument is outside what is accepted, two symbols of `observed_years` are one asset, or an asset of
+        an event has no observed years.
     InsufficientDataError
         If there is a prior and no event, whose ratio it could take.
 

@@ -139,7 +139,11 @@ def simulate_losses(
     if isinstance(correlation, pd.DataFrame):
         correlation = CorrelationMatrix.from_frame(correlation)
     model, repair_distance = compile_model(vault, scenarios, correlation, volatility)
-    sigma = {} if volatility is None else {canonical(symbol): float(value) for symbol, value in volatility.items()}
+    sigma = (
+        {}
+        if volatility is None
+        else {canonical(str(symbol)): float(value) for symbol, value in volatility.items()}
+    )
     inputs = Inputs(vault, tuple(scenarios), correlation, sigma)
     run = Run(
         Job(model, _plan(model, sampling, seed, tail_level)),
