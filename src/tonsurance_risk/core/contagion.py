@@ -142,7 +142,7 @@ def co_depegs(
     span(episode_window, "episode_window")
     listed = checked_events(events)
     spans = _spans(observed)
-    years = years_by_asset(cast("float", observed) if spans is None else 1.0, listed)
+    years = years_by_asset(cast("float", observed), listed) if spans is None else {}
     by_asset: dict[str, list[DepegEvent]] = {asset: [] for asset in sorted(years if spans is None else spans)}
     for event in listed:
         asset = canonical(event.asset)
@@ -281,14 +281,19 @@ def tail_dependence(
         n = int(both.sum())
         if n < min_observations:
             continue
-        low, high = (
+        in_tail_one, in_tail_other = (
             scipy.stats.rankdata(values[both, k], method="max") <= math.floor(n * tail + 1e-9)
             for k in (one, other)
         )
-        if min(low.sum(), high.sum()) < LEAST_IN_TAIL:
+        if min(in_tail_one.sum(), in_tail_other.sum()) < LEAST_IN_TAIL:
             continue
         rows.append(
-            {"asset_1": assets[one], "asset_2": assets[other], **_tail_row(low, high), "independent": tail}
+            {
+                "asset_1": assets[one],
+                "asset_2": assets[other],
+                **_tail_row(in_tail_one, in_tail_other),
+                "independent": tail,
+            }
         )
     names = ["asset_1", "asset_2", "observations", "n_tail", "n_joint", "tail_dependence", "low", "high"]
     return pd.DataFrame(rows, columns=[*names, "independent"])
@@ -349,8 +354,9 @@ def _share(way: str, count: int, n_episodes: int) -> dict[str, object]:
     return dict(zip(names, (count / n_episodes, *binomial_interval(count, n_episodes)), strict=True))
 
 
-def _tail_row(low: BoolArray, high: BoolArray) -> dict[str, object]:
-    n, joint, in_tail = len(low), low & high, (low.astype(float) + high) / 2.0
+def _tail_row(in_tail_one: BoolArray, in_tail_other: BoolArray) -> dict[str, object]:
+    n, joint = len(in_tail_one), in_tail_one & in_tail_other
+    in_tail = (in_tail_one.astype(float) + in_tail_other) / 2.0
     n_joint, n_tail = int(joint.sum()), float(in_tail.sum())
     estimate = n_joint / n_tail
     if 0.0 < estimate < 1.0:
