@@ -23,7 +23,17 @@ from tonsurance_risk.core.correlation import CorrelationMatrix
 from tonsurance_risk.core.sample import LossSample
 from tonsurance_risk.core.simulation import simulate_losses
 from tonsurance_risk.errors import SettingsError
-from tonsurance_risk.model import AccruingPeg, Asset, Direction, FixedPeg, Peg, Policy, Scenario, Vault
+from tonsurance_risk.model import (
+    AccruingPeg,
+    Asset,
+    Direction,
+    FixedPeg,
+    Peg,
+    Policy,
+    Scenario,
+    Vault,
+    own_assets,
+)
 from tonsurance_risk.values import FloatArray
 
 _Json: TypeAlias = Any
@@ -93,7 +103,7 @@ def read_vault(
         if "btc_value" in form:
             raise SettingsError(f"{where} states its own btc_value; leave out btc_value={btc_value!r}")
         form["btc_value"] = btc_value
-    return _vault(form, tuple(assets), where)
+    return _vault(form, assets, where)
 
 
 def simulate_again(document: Mapping[str, Any]) -> LossSample:
@@ -158,13 +168,13 @@ def _text(path: str | os.PathLike[str]) -> str:
         raise SettingsError(f"{os.fspath(path)} cannot be read as text in UTF-8: {error}") from error
 
 
-def _vault(form: Mapping[str, Any], assets: tuple[Asset | str, ...], where: str) -> Vault:
+def _vault(form: Mapping[str, Any], assets: Iterable[Asset | str], where: str) -> Vault:
     try:
         vault = Vault(
             _as_float(form["capital"]),
             form["policies"],
             btc_value=_as_float(form.get("btc_value", 0.0)),
-            assets=(*form.get("assets", ()), *assets),
+            assets=(*form.get("assets", ()), *own_assets(assets)),
             aggregate_limit=_as_float(form.get("aggregate_limit")),
         )
         check_symbols(vault)

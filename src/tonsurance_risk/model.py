@@ -163,6 +163,15 @@ class DepegEvent:
         return document
 
 
+def checked_events(events: Iterable[DepegEvent]) -> list[DepegEvent]:
+    """Return the events as a list; a `ValueError` when one is something else."""
+    listed = list(events)
+    for event in listed:
+        if not isinstance(event, DepegEvent):
+            raise ValueError(f"events must hold DepegEvent records, found {event!r}")
+    return listed
+
+
 def _ratio(value: object, name: str) -> float:
     number = within(value, name, 0.0, open_low=True)
     if number > HIGHEST_RATIO:
@@ -350,7 +359,10 @@ class PolicyColumns:
         )
 
 
-def _own_assets(assets: Iterable[Asset | str]) -> tuple[Asset, ...]:
+def own_assets(assets: Iterable[Asset | str]) -> tuple[Asset, ...]:
+    """Return coins of your own as records; a `ValueError` when they are not several."""
+    if isinstance(assets, str) or not isinstance(assets, Iterable):
+        raise ValueError(f"assets must be several Asset records or symbols, such as a list, found {assets!r}")
     return tuple(asset if isinstance(asset, Asset) else Asset(asset) for asset in assets)
 
 
@@ -379,7 +391,7 @@ class Vault:
     capital: float = attrs.field(converter=plain, validator=checked(within, 0.0, open_low=True))
     policies: tuple[Policy, ...] = attrs.field(converter=_policies)
     btc_value: float = attrs.field(default=0.0, converter=plain, validator=checked(within, 0.0), kw_only=True)
-    assets: tuple[Asset, ...] = attrs.field(default=(), converter=_own_assets, kw_only=True)
+    assets: tuple[Asset, ...] = attrs.field(default=(), converter=own_assets, kw_only=True)
     aggregate_limit: float | None = attrs.field(
         default=None,
         converter=attrs.converters.optional(plain),
@@ -435,7 +447,7 @@ class Vault:
         Raises
         ------
         ValueError
-            If a column is missing, or a row is not a valid policy; the row is named.
+            If a column is missing or doubled, or a row is not a valid policy; the row is named.
         """
         if not isinstance(df, pd.DataFrame):
             raise ValueError(f"df must be a DataFrame with a row a policy, found {type(df).__name__}")
@@ -443,6 +455,7 @@ class Vault:
         missing = [name for name in names if name not in df.columns]
         if missing:
             raise ValueError(f"the table of policies must have the columns {names}, missing {missing}")
+        unique((name for name in df.columns if name in names), "columns of the table of policies")
         policies = []
         rows = zip(*(df[name].tolist() for name in names), strict=True)
         for number, (policy_id, asset, coverage, trigger, floor) in enumerate(rows):

@@ -267,7 +267,11 @@ class RiskReport:
         }
 
     def _chart_data(self) -> dict[str, Any]:
-        counts, edges = np.histogram(self.sample.losses, bins=HISTOGRAM_BINS)
+        low, high = float(self.sample.losses.min()), float(self.sample.losses.max())
+        # Losses that differ by rounding alone have no room between them for bins.
+        rounding = 1e-9 * max(abs(low), abs(high))
+        around = max(0.5, rounding) if high - low <= rounding else 0.0
+        counts, edges = np.histogram(self.sample.losses, bins=HISTOGRAM_BINS, range=(low - around, high + around))
         contributions = self.sample.contribution_estimates(0.99)
         return {
             "loss_histogram": {"edges": edges.tolist(), "counts": counts.tolist()},

@@ -169,3 +169,17 @@ def test_few_weighted_misses():
     most = stats.binomtest(misses, sample.n).proportion_ci(0.95, "exact").high
     assert (0, 1.0) == (misses, estimate.high)
     assert 0.8 < estimate.low <= min(1.0 - 10.0 * most, estimate.value)
+
+
+def test_weights_that_add_up_to_more_than_all():
+    """Give a probability of 1, not more."""
+    heavy = next(
+        sample
+        for sample in (shocked(n=2_000, sampling="importance", seed=seed) for seed in range(100))
+        if sample.weights.sum() > sample.n
+    )
+
+    estimate = heavy.probability_of_ruin(-1.0)
+
+    assert (1.0, 1.0) == (estimate.value, estimate.high)
+    assert estimate.low <= 1.0

@@ -316,6 +316,17 @@ def test_the_document_has_its_keys_and_no_nan():
     )
 
 
+def test_a_histogram_of_losses_that_differ_by_rounding():
+    """Is of a dollar around them."""
+    vault = tr.Vault(1e7, [tr.Policy("P", "USDC", 1e6, 0.98, 0.9)], btc_value=1e-9)
+
+    document = report_of(vault=vault, scenarios=[tr.Scenario("run", 1.0, prices={"USDC": 0.5})]).to_dict()
+
+    histogram = document["chart_data"]["loss_histogram"]
+    assert 2000 == sum(histogram["counts"])
+    assert [1e6 - 0.5, 1e6 + 0.5] == pytest.approx([histogram["edges"][0], histogram["edges"][-1]])
+
+
 def test_alerts_are_known_from_the_report_before():
     """Since when each is open is kept, and one that is gone for two days is resolved."""
     first = report_of(vault=book(share=0.9))

@@ -78,6 +78,11 @@ def test_no_policies_is_a_vault(written):
     assert read_vault(written(CSV.splitlines()[0] + "\n", "v.csv"), capital=1) == Vault(1.0, [])
 
 
+def test_a_symbol_alone_is_not_several_coins(written):
+    with pytest.raises(SettingsError, match="assets must be several Asset records or symbols"):
+        read_vault(written(changed(lambda form: None)), assets="USDX")
+
+
 def test_coins_of_your_own(written):
     form = changed(lambda form: form["policies"][0].update(asset="myUSD"))
     path = written(form)

@@ -105,6 +105,15 @@ def test_a_vault_from_a_table_and_back():
         tr.Vault.from_frame(table.assign(coverage=[1.0, -1.0]), capital=1.0)
     with pytest.raises(ValueError, match=r"missing \['asset'\]"):
         tr.Vault.from_frame(table.drop(columns="asset"), capital=1.0)
+    with pytest.raises(ValueError, match="columns of the table of policies must be unique, found 'asset' twice"):
+        tr.Vault.from_frame(pd.concat([table, table["asset"]], axis=1), capital=1.0)
+
+
+@pytest.mark.parametrize("assets", ["USDX", 3])
+def test_coins_of_your_own_are_several(assets):
+    """A symbol alone is not taken for its letters."""
+    with pytest.raises(ValueError, match=f"assets must be several .* found {assets!r}"):
+        tr.Vault(1e6, [], assets=assets)
 
 
 def test_no_policies_is_fine():

@@ -235,7 +235,7 @@ def backtest_var(
     note = "" if known[0] else "there is no observation after an exception, or none after another one"
     ratio = float(independence[0]) if known[0] else None
     return VarBacktest(
-        level=level,
+        level=float(level),
         exceptions=read_only(exceptions),
         unconditional_coverage=_test(float(coverage), 1),
         independence=_test(ratio, 1, note),

@@ -182,7 +182,7 @@ def backtest_expected_shortfall(
     critical = pd.Series([_critical(null, size) for size in SIZES], index=sizes, name="critical_value")
     power = float(np.mean(pairs[:, 1] > critical.iloc[0]))
     return ShortfallBacktest(
-        level=level,
+        level=float(level),
         n=n,
         n_exceptions=int((realised > var_said).sum()),
         statistic=found,

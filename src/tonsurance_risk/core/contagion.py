@@ -17,12 +17,13 @@ from tonsurance_risk.assets import canonical
 from tonsurance_risk.core.association import pairs_of
 from tonsurance_risk.core.correlation import RISK_LEVELS, CorrelationMatrix
 from tonsurance_risk.core.scenarios import joint_episodes
-from tonsurance_risk.core.statistics import binomial_interval, checked_events, poisson_interval, years_by_asset
+from tonsurance_risk.core.statistics import binomial_interval, poisson_interval, years_by_asset
 from tonsurance_risk.core.windows import return_values
 from tonsurance_risk.errors import InsufficientDataError
-from tonsurance_risk.model import BTC, YEAR, DepegEvent
+from tonsurance_risk.model import BTC, YEAR, DepegEvent, checked_events
 from tonsurance_risk.values import BoolArray, as_utc, iso, span, unique, whole, within
 
+_WAYS = ("together", "opposite")
 TAIL_SHARE = 0.05
 LEAST_IN_TAIL = 5
 """So many rows of each series must lie in its tail."""
@@ -141,7 +142,7 @@ def co_depegs(
     span(episode_window, "episode_window")
     listed = checked_events(events)
     spans = _spans(observed)
-    years = years_by_asset(cast("float", observed) if spans is None else 1.0, listed)
+    years = years_by_asset(cast("float", observed), listed) if spans is None else {}
     by_asset: dict[str, list[DepegEvent]] = {asset: [] for asset in sorted(years if spans is None else spans)}
     for event in listed:
         asset = canonical(event.asset)
@@ -162,12 +163,14 @@ def co_depegs(
         ways = [_ways(episode, {one: events_of[other], other: events_of[one]}) for episode in episodes]
         row: dict[str, object] = {"asset_1": one, "asset_2": other, "observed_years": common}
         row["n_episodes"] = len(episodes)
-        counts = {way: sum(way in found for found in ways) for way in ("together", "opposite")}
+        counts = {way: sum(way in found for found in ways) for way in _WAYS}
         row |= {f"n_{way}": count for way, count in counts.items()}
         for way, count in counts.items():
             row |= _rate(way, count, common) | _share(way, count, len(episodes))
         rows.append(row)
-    return pd.DataFrame(rows)
+    names = ["asset_1", "asset_2", "observed_years", "n_episodes", *(f"n_{way}" for way in _WAYS)]
+    estimates = (name for way in _WAYS for name in _rate(way, 0, 0.0) | _share(way, 0, 0))
+    return pd.DataFrame(rows, columns=[*names, *estimates])
 
 
 def coin_clusters(matrix: CorrelationMatrix, *, threshold: float = 0.7) -> list[tuple[str, ...]]:
@@ -203,7 +206,7 @@ def coin_clusters(matrix: CorrelationMatrix, *, threshold: float = 0.7) -> list[
     [('DAI', 'USDC'), ('USDT',)]
     """
     within(threshold, "threshold", -1.0, 1.0)
-    ordered = matrix.select(sorted(matrix.assets))
+    ordered = _checked(matrix).select(sorted(matrix.assets))
     if len(ordered.assets) < 2:
         return [(asset,) for asset in ordered.assets]
     distance = scipy.spatial.distance.squareform(np.sqrt(2.0 * (1.0 - ordered.values)), checks=False)
@@ -278,23 +281,32 @@ def tail_dependence(
         n = int(both.sum())
         if n < min_observations:
             continue
-        low, high = (
+        in_tail_one, in_tail_other = (
             scipy.stats.rankdata(values[both, k], method="max") <= math.floor(n * tail + 1e-9)
             for k in (one, other)
         )
-        if min(low.sum(), high.sum()) < LEAST_IN_TAIL:
+        if min(in_tail_one.sum(), in_tail_other.sum()) < LEAST_IN_TAIL:
             continue
         rows.append(
-            {"asset_1": assets[one], "asset_2": assets[other], **_tail_row(low, high), "independent": tail}
+            {
+                "asset_1": assets[one],
+                "asset_2": assets[other],
+                **_tail_row(in_tail_one, in_tail_other),
+                "independent": tail,
+            }
         )
     names = ["asset_1", "asset_2", "observations", "n_tail", "n_joint", "tail_dependence", "low", "high"]
     return pd.DataFrame(rows, columns=[*names, "independent"])
 
 
-def _estimated_pairs(matrix: CorrelationMatrix) -> pd.DataFrame:
+def _checked(matrix: CorrelationMatrix) -> CorrelationMatrix:
     if not isinstance(matrix, CorrelationMatrix):
         raise ValueError(f"matrix must be a CorrelationMatrix, found {type(matrix).__name__}")
-    pairs = matrix.pairs(interval=matrix.best_interval)
+    return matrix
+
+
+def _estimated_pairs(matrix: CorrelationMatrix) -> pd.DataFrame:
+    pairs = _checked(matrix).pairs(interval=matrix.best_interval)
     return pairs[~pairs["is_default"] & (pairs["asset_1"] != BTC) & (pairs["asset_2"] != BTC)]
 
 
@@ -342,8 +354,9 @@ def _share(way: str, count: int, n_episodes: int) -> dict[str, object]:
     return dict(zip(names, (count / n_episodes, *binomial_interval(count, n_episodes)), strict=True))
 
 
-def _tail_row(low: BoolArray, high: BoolArray) -> dict[str, object]:
-    n, joint, in_tail = len(low), low & high, (low.astype(float) + high) / 2.0
+def _tail_row(in_tail_one: BoolArray, in_tail_other: BoolArray) -> dict[str, object]:
+    n, joint = len(in_tail_one), in_tail_one & in_tail_other
+    in_tail = (in_tail_one.astype(float) + in_tail_other) / 2.0
     n_joint, n_tail = int(joint.sum()), float(in_tail.sum())
     estimate = n_joint / n_tail
     if 0.0 < estimate < 1.0:

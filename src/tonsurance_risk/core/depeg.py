@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from tonsurance_risk.core.prices import nanoseconds, observed_prices, peg_of, peg_reference, tick_of
-from tonsurance_risk.model import BTC, AccruingPeg, DepegEvent, Direction, PegLike
+from tonsurance_risk.model import BTC, AccruingPeg, DepegEvent, Direction, PegLike, checked_events
 from tonsurance_risk.values import BoolArray, FloatArray, IntArray, span, within
 
 ACCRUING_HYSTERESIS = 0.005
@@ -214,7 +214,7 @@ def detect_depegs(
 
 def events_to_frame(events: Iterable[DepegEvent]) -> pd.DataFrame:
     """Return a table with a row an event: its fields, duration, recovery_time and is_open."""
-    events = list(events)
+    events = checked_events(events)
     names = [field.name for field in attrs.fields(DepegEvent)] + ["duration", "recovery_time", "is_open"]
     table = pd.DataFrame({name: [getattr(event, name) for event in events] for name in names})
     for name in ("start", "end", "recovered_at"):

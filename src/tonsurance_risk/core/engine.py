@@ -16,7 +16,6 @@ from tonsurance_risk.core.loss_model import LossModel, Segments
 from tonsurance_risk.core.payoff import Workspace
 from tonsurance_risk.core.sampling import BLOCK, REPLICATES, Draw, Plan, Sampler, block_sizes
 from tonsurance_risk.core.tally import Part, Tally
-from tonsurance_risk.model import Policy
 from tonsurance_risk.values import FloatArray
 
 MOST_BLOCKS = 4
@@ -30,12 +29,10 @@ Blocks = tuple[tuple[int, int], ...]
 
 @attrs.frozen(eq=False)
 class Job:
-    """A model and the plan by which it is drawn; and perhaps a policy on one of its coins, beside its book."""
+    """A model and the plan by which it is drawn."""
 
     model: LossModel
     plan: Plan
-    added: Policy | None = None
-    added_coin: int = -1
 
 
 @attrs.frozen(eq=False)
@@ -67,11 +64,8 @@ def drawn(job: Job, blocks: Blocks, *, keep_positions: bool = False) -> Iterator
         sampler = Sampler(job.plan, memory[Workspace.FLOATS * largest :])
         for block, size in blocks:
             draw = sampler.draw(block, size)
-            extra = None
-            if job.added is not None:
-                extra = job.added.payout(job.model.ratios(job.added_coin, draw.positions, draw.segments))
             positions = draw.positions.copy() if keep_positions else draw.positions
-            losses = job.model.losses(draw.positions, draw.segments, work, extra)
+            losses = job.model.losses(draw.positions, draw.segments, work)
             if keep_positions:
                 draw = attrs.evolve(draw, positions=positions)
             yield DrawnBlock(block, draw, losses, work)

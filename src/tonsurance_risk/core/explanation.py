@@ -16,7 +16,7 @@ from tonsurance_risk.core.correlation import CorrelationMatrix
 from tonsurance_risk.core.intervals import FEW_TAIL_LOSSES
 from tonsurance_risk.core.measures import exact_level, tail_rank
 from tonsurance_risk.core.run_changes import run_changes
-from tonsurance_risk.core.sample import LossSample
+from tonsurance_risk.core.sample import LossSample, refuse_added
 from tonsurance_risk.core.sampling import Sampling
 from tonsurance_risk.core.simulation import simulate_losses
 from tonsurance_risk.model import Estimate, Scenario, Vault
@@ -211,7 +211,9 @@ def explain_change(
     fewest = min(before.n, after.n)
 
     def estimate(level: float, value: float, deviations: FloatArray) -> Estimate:
-        return attrs.evolve(_estimate(value, deviations, fewest * (1.0 - level)), n=fewest, seed=after.seed)
+        return attrs.evolve(
+            _estimate(value, deviations, float(fewest * (1 - exact_level(level)))), n=fewest, seed=after.seed
+        )
 
     measures = {
         name: _change(
@@ -257,6 +259,7 @@ def _check_sample(sample: Any, name: str) -> None:
         raise ValueError(f"{name} must be of one of the samplings {list(INDEPENDENT)}, found {sample.sampling!r}")
     if sample.keep != "all":
         raise ValueError(f"{name} must hold all losses, found keep={sample.keep!r}")
+    refuse_added(sample, name)
 
 
 def _inputs(sample: LossSample, other: LossSample) -> _Inputs:

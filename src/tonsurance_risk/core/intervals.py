@@ -14,6 +14,7 @@ from scipy import special
 from tonsurance_risk.core.association import NORMAL_95
 from tonsurance_risk.core.importance import DEFENSIVE
 from tonsurance_risk.core.measures import exact_level, tail_rank
+from tonsurance_risk.core.statistics import binomial_interval
 from tonsurance_risk.core.tally import Tally
 from tonsurance_risk.core.variance import Design, Steps, Tail, mean_variance, not_kept, share_variance
 from tonsurance_risk.errors import InsufficientDataError
@@ -175,7 +176,7 @@ def loss_probability(tail: Tail, capital: float, design: Design) -> Estimate:
     hit = tail.losses > capital
     n, k = design.n, int(hit.sum())
     weights = np.ones(k) if tail.weights is None else tail.weights[hit]
-    value = float(weights.sum()) / n
+    value = min(float(weights.sum()) / n, 1.0)  # weights add up to n only on average
     level_hit = design.level_losses > capital
     few = min(k, n - k) < FEW_TAIL_LOSSES
     if design.sampling == "stratified" and not few:
@@ -187,7 +188,7 @@ def loss_probability(tail: Tail, capital: float, design: Design) -> Estimate:
     half = 0.0 if error is None else design.critical * error
     low, high, method = value - half, value + half, f"share, {_law(design)}"
     if error is None or few or design.sampling == "plain":
-        low, high = _hit_interval(k, n) if tail.weights is None else _weighted_ends(value, weights, n)
+        low, high = binomial_interval(k, n) if tail.weights is None else _weighted_ends(value, weights, n)
         method = "Clopper-Pearson" if tail.weights is None else "Clopper-Pearson times extreme weights"
         # Strata that were not drawn can make the share vary by far more than that of independent draws.
         independent = (k + 0.5) * (n - k + 0.5) / (n + 1.0) ** 2 / n * float(weights.max(initial=1.0)) ** 2
@@ -215,22 +216,15 @@ def exactly_nothing(note: str) -> Estimate:
     return Estimate(0.0, 0.0, 0.0, 0.0, note, method="exact")
 
 
-def _hit_interval(k: int, n: int) -> tuple[float, float]:
-    """Return the ends of Clopper and Pearson for k hits of n."""
-    low = float(special.betaincinv(k, n - k + 1, 0.025)) if k else 0.0
-    high = float(special.betaincinv(k + 1, n - k, 0.975)) if k < n else 1.0
-    return low, high
-
-
 def _weighted_ends(value: float, weights: FloatArray, n: int) -> tuple[float, float]:
     """Return the ends for the share of hits times their smallest and largest weight.
 
     Without a hit the largest is that which importance sampling allows; so it is for the few misses.
     """
     k = len(weights)
-    low, high = _hit_interval(k, n)
+    low, high = binomial_interval(k, n)
     if k > n - FEW_TAIL_LOSSES:
-        return min(1.0 - _hit_interval(n - k, n)[1] * LARGEST_WEIGHT, value), 1.0
+        return min(1.0 - binomial_interval(n - k, n)[1] * LARGEST_WEIGHT, value), 1.0
     return min(low * float(weights.min(initial=1.0)), value), high * float(weights.max() if k else LARGEST_WEIGHT)
 
 

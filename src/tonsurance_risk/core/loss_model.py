@@ -24,7 +24,7 @@ from tonsurance_risk.core.correlation import CorrelationMatrix
 from tonsurance_risk.core.payoff import PayoutFunction, PayoutTable, Workspace, payout_functions
 from tonsurance_risk.core.psd import lower_factor
 from tonsurance_risk.core.scenarios import checked_scenarios, cumulated_shares, scenario_levels
-from tonsurance_risk.model import BTC, Scenario, Vault
+from tonsurance_risk.model import BTC, Policy, Scenario, Vault
 from tonsurance_risk.values import BoolArray, FloatArray, IntArray, read_only, unique, within
 
 LARGEST_SHOCK = 50.0
@@ -111,6 +111,8 @@ class LossModel:
         Lower factors of the correlation in each scenario.
     rarely_paid : ndarray of bool of shape (n_scenarios, n_coins)
         Where the ratio of a coin hardly ever falls below its highest trigger.
+    added : tuple of int and Policy, optional
+        A policy beside the book, which is not tabulated, after the position of its coin.
     """
 
     scenario_names: tuple[str, ...]
@@ -126,6 +128,7 @@ class LossModel:
     moving: tuple[int, ...]
     factors: FloatArray
     rarely_paid: BoolArray
+    added: tuple[int, Policy] | None = None
 
     @property
     def shares(self) -> FloatArray:
@@ -139,17 +142,28 @@ class LossModel:
 
     def level_losses(self) -> FloatArray:
         """Return the loss at the levels of each scenario, without shocks, shape (n_scenarios,) [USD]."""
-        payouts = np.minimum(self.level_payouts.sum(axis=1), self.aggregate_limit)
+        payouts = np.minimum(self._at_levels().sum(axis=1), self.aggregate_limit)
         return np.asarray(payouts - self.btc_value * self.btc_change)
 
     def largest_shocked(self) -> float:
         """Return the largest loss that shocks can bring about [USD], -inf where nothing moves."""
         moves = self.sigma > 0.0
         most = np.array([table.function.values[0] for table in self.tables])
-        payouts = np.where(moves[:, :-1], most, self.level_payouts).sum(axis=1)
+        if self.added is not None:
+            most[self.added[0]] += self.added[1].coverage
+        payouts = np.where(moves[:, :-1], most, self._at_levels()).sum(axis=1)
         lost = np.where(moves[:, -1], 1.0, -self.btc_change) * self.btc_value
         largest = np.minimum(payouts, self.aggregate_limit) + lost
         return float(largest.max(initial=-math.inf, where=np.logical_not(self.quiet) & (self.shares > 0.0)))
+
+    def _at_levels(self) -> FloatArray:
+        """Return `level_payouts`, with those of the policy beside the book."""
+        if self.added is None:
+            return self.level_payouts
+        coin, policy = self.added
+        payouts = self.level_payouts.copy()
+        payouts[:, coin] += policy.payout(self.levels[:, coin])
+        return payouts
 
     def position_maps(self) -> FloatArray:
         """Return the affine maps from normals to positions, shape (n_scenarios, n_moving, n_moving + 1).
@@ -169,13 +183,12 @@ class LossModel:
                 maps[:, row, -1] = (table.top - np.log(self.levels[:, exposure])) / table.step
         return maps
 
-    def losses(
-        self, positions: FloatArray, segments: Segments, work: Workspace, added: FloatArray | None = None
-    ) -> FloatArray:
+    def losses(self, positions: FloatArray, segments: Segments, work: Workspace) -> FloatArray:
         """Return the loss of each simulation of a block, a view into `work`, shape (size,) [USD].
 
-        `positions` are overwritten. `added` are payouts beside those of the book, shape (size,) [USD].
+        `positions` are overwritten.
         """
+        added = self._added_payouts(positions, segments)
         still = [coin for coin in range(len(self.coins)) if coin not in self.moving]
         losses = work.losses[: positions.shape[1]]
         segments.fill(losses, self.level_payouts[:, still].sum(axis=1))
@@ -183,7 +196,7 @@ class LossModel:
             if exposure < len(self.coins):
                 self._add_payouts(losses, exposure, positions[row], segments, work)
         self._overwrite_quiet(losses, self.level_payouts.sum(axis=1), segments)
-        if added is not None:
+        if self.added is not None:
             losses += added
         if self.aggregate_limit < math.inf:
             np.minimum(losses, self.aggregate_limit, out=losses)
@@ -197,6 +210,7 @@ class LossModel:
         Payouts by coin, cut pro rata, and last the loss on BTC, negative for a gain, of shape
         (n_coins + 1, size) [USD]: their sum is the loss to rounding. `positions` are overwritten.
         """
+        added = self._added_payouts(positions, segments)
         amounts = np.zeros((len(self.coins) + 1, positions.shape[1]))
         for coin in range(len(self.coins)):
             if coin in self.moving:
@@ -204,6 +218,8 @@ class LossModel:
             else:
                 amounts[coin] = segments.spread(self.level_payouts[:, coin])
             self._overwrite_quiet(amounts[coin], self.level_payouts[:, coin], segments)
+        if self.added is not None:
+            amounts[self.added[0]] += added
         paid = self.aggregate_limit / np.maximum(amounts[:-1].sum(axis=0), min(self.aggregate_limit, 1.0))
         np.minimum(paid, 1.0, out=paid)
         amounts[:-1] *= paid
@@ -218,6 +234,12 @@ class LossModel:
         ratios = self.tables[coin].ratio(positions[self.moving.index(coin)])
         self._overwrite_quiet(ratios, self.levels[:, coin], segments)
         return ratios
+
+    def _added_payouts(self, positions: FloatArray, segments: Segments) -> FloatArray | float:
+        if self.added is None:
+            return 0.0
+        coin, policy = self.added
+        return np.asarray(policy.payout(self.ratios(coin, positions, segments)))
 
     def _add_payouts(
         self, losses: FloatArray, coin: int, position: FloatArray, segments: Segments, work: Workspace

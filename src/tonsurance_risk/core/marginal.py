@@ -14,7 +14,7 @@ from tonsurance_risk.assets import canonical, check_symbols
 from tonsurance_risk.core.engine import Job
 from tonsurance_risk.core.loss_model import LossModel, compile_model
 from tonsurance_risk.core.measures import exact_level
-from tonsurance_risk.core.sample import LossSample
+from tonsurance_risk.core.sample import LossSample, refuse_added
 from tonsurance_risk.core.sampling import Plan
 from tonsurance_risk.core.simulation import Run
 from tonsurance_risk.model import Policy
@@ -35,7 +35,7 @@ class MarginalRisk:
         The new one.
     before, after : LossSample
         The same draws without and with it: the difference of a measure is the policy's effect, free of the noise
-        of two independent runs.
+        of two independent runs. `after` can be neither explained nor given one more policy: simulate its vault.
     levels : tuple of float
         Of the value at risk and the expected shortfall.
     """
@@ -53,7 +53,10 @@ class MarginalRisk:
         rows = {"expected_loss": (self.before.expected_loss(), self.after.expected_loss())}
         for level in self.levels:
             for name in ("value_at_risk", "expected_shortfall"):
-                rows[f"{name} {level:g}"] = (getattr(self.before, name)(level), getattr(self.after, name)(level))
+                rows[f"{name} {level:.15g}"] = (
+                    getattr(self.before, name)(level),
+                    getattr(self.after, name)(level),
+                )
         return pd.DataFrame(
             [
                 (before.value, after.value, after.value - before.value, before.standard_error)
@@ -103,7 +106,8 @@ def marginal_risk(
     Raises
     ------
     ValueError
-        If the policy's id is in the vault, or it is on BTC; or a level is outside (0, 1).
+        If the policy's id is in the vault, or it is on BTC; a level is outside (0, 1); or `sample` is itself one
+        with a policy more.
     UnknownAssetError
         If nobody knows its asset.
 
@@ -130,12 +134,17 @@ def marginal_risk(
         raise ValueError(f"levels must be a sequence of numbers in (0, 1), found {levels!r}")
     for level in levels:
         exact_level(level)
+    refuse_added(sample, "sample")
     inputs, coin = sample.inputs, canonical(policy.asset)
-    check_symbols(attrs.evolve(inputs.vault, policies=[*inputs.vault.policies, policy]))
+    larger = attrs.evolve(inputs.vault, policies=[*inputs.vault.policies, policy])
+    check_symbols(larger)
     model, _ = compile_model(inputs.vault, inputs.scenarios, inputs.correlation, inputs.volatility, also=coin)
-    model = attrs.evolve(model, factors=_nested(sample.model.factors, model.factors))
-    job = Job(model, _extended(sample.plan, model), policy, model.coins.index(coin))
-    run = Run(job, inputs, sample.repair_distance, sample.keep, sample.tail_level, executor)
+    added = (model.coins.index(coin), policy)
+    model = attrs.evolve(model, factors=_nested(sample.model.factors, model.factors), added=added)
+    job = Job(model, _extended(sample.plan, model))
+    run = Run(
+        job, attrs.evolve(inputs, vault=larger), sample.repair_distance, sample.keep, sample.tail_level, executor
+    )
     return MarginalRisk(policy, sample, run.sample(sample.n), tuple(levels))
 
 

@@ -23,7 +23,7 @@ from tonsurance_risk.core.common_mode import (
 )
 from tonsurance_risk.core.prices import peg_reference, readable_prices
 from tonsurance_risk.model import PegLike
-from tonsurance_risk.values import FloatArray, IntArray, as_utc, iso
+from tonsurance_risk.values import FloatArray, IntArray, as_utc, checked, iso, span, whole, within
 
 DAY = timedelta(days=1)
 MAD_TO_SIGMA = 1.482602218505602
@@ -42,6 +42,22 @@ _CHECKS = {
     "doubled": "no stamp is doubled",
     "unordered": "stamps are in order",
 }
+
+
+_above_0 = checked(within, 0.0, open_low=True)
+
+
+def _lasting(value: object, name: str) -> None:
+    if not span(value, name):
+        raise ValueError(f"{name} must be a datetime.timedelta > 0, found {value!r}")
+
+
+def _range(value: object, name: str) -> None:
+    if not isinstance(value, tuple) or len(value) != 2:
+        raise ValueError(f"{name} must be two numbers, found {value!r}")
+    low, high = (within(end, name, 0.0) for end in value)
+    if not low < high:
+        raise ValueError(f"{name} must be two numbers, the lower one first, found {value!r}")
 
 
 @attrs.frozen(kw_only=True)
@@ -84,22 +100,22 @@ class QualityRules:
         sUSD on 13 % of days, its close of 0.837 on 2020-02-14 (27,130 USD) among them.
     """
 
-    reject_above: float = REJECT_ABOVE
-    flag_outside: tuple[float, float] = FLAG_OUTSIDE
-    spike_sigmas: float = 6.0
-    spike_floor: float = 0.005
-    spike_reject: float = 0.20
-    spike_window: int = 25
-    common_floor: float = 0.005
-    common_tolerance: float = 0.27
-    common_return: timedelta = timedelta(hours=24)
-    common_return_daily: timedelta = timedelta(days=3)
-    common_off_peg: float = 0.01
-    max_age: timedelta = timedelta(hours=24)
-    max_age_daily: timedelta = timedelta(hours=48)
-    flat_after: timedelta = timedelta(hours=24)
-    flat_after_daily: timedelta = timedelta(days=7)
-    thin_below: float = 100_000.0
+    reject_above: float = attrs.field(default=REJECT_ABOVE, validator=_above_0)
+    flag_outside: tuple[float, float] = attrs.field(default=FLAG_OUTSIDE, validator=checked(_range))
+    spike_sigmas: float = attrs.field(default=6.0, validator=_above_0)
+    spike_floor: float = attrs.field(default=0.005, validator=_above_0)
+    spike_reject: float = attrs.field(default=0.20, validator=_above_0)
+    spike_window: int = attrs.field(default=25, validator=checked(whole, 1))
+    common_floor: float = attrs.field(default=0.005, validator=_above_0)
+    common_tolerance: float = attrs.field(default=0.27, validator=_above_0)
+    common_return: timedelta = attrs.field(default=timedelta(hours=24), validator=checked(_lasting))
+    common_return_daily: timedelta = attrs.field(default=timedelta(days=3), validator=checked(_lasting))
+    common_off_peg: float = attrs.field(default=0.01, validator=_above_0)
+    max_age: timedelta = attrs.field(default=timedelta(hours=24), validator=checked(_lasting))
+    max_age_daily: timedelta = attrs.field(default=timedelta(hours=48), validator=checked(_lasting))
+    flat_after: timedelta = attrs.field(default=timedelta(hours=24), validator=checked(_lasting))
+    flat_after_daily: timedelta = attrs.field(default=timedelta(days=7), validator=checked(_lasting))
+    thin_below: float = attrs.field(default=100_000.0, validator=checked(within, 0.0))
 
     def accepted_age(self, step: timedelta) -> timedelta:
         """Return how old the newest sample of a series of that step may be."""

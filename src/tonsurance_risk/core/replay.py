@@ -11,10 +11,9 @@ import pandas as pd
 
 from tonsurance_risk.assets import canonical, check_symbols, own_pegs
 from tonsurance_risk.core.prices import peg_reference, valid_prices
-from tonsurance_risk.core.statistics import checked_events
 from tonsurance_risk.core.stress import stress_test
 from tonsurance_risk.core.tables import json_rows
-from tonsurance_risk.model import BTC, DepegEvent, Peg, Scenario, Vault
+from tonsurance_risk.model import BTC, DepegEvent, Peg, Scenario, Vault, checked_events
 from tonsurance_risk.values import iso
 
 _COLUMNS = ("asset", "paid", "ratio", "price", "time", "event_start", "cause")

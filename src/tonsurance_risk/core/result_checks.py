@@ -14,8 +14,7 @@ from tonsurance_risk.core.common_mode import FINDING, Action
 from tonsurance_risk.core.correlation import CorrelationMatrix
 from tonsurance_risk.core.psd import PSD_TOLERANCE
 from tonsurance_risk.core.quality import QualityReport
-from tonsurance_risk.core.statistics import checked_events
-from tonsurance_risk.model import DepegEvent
+from tonsurance_risk.model import DepegEvent, checked_events
 from tonsurance_risk.values import iso
 
 _Finding: TypeAlias = tuple[str, pd.Timestamp | None, float | None, str, Action, str]

@@ -19,7 +19,7 @@ from tonsurance_risk.core.payoff import PayoutFunction
 from tonsurance_risk.core.stress import stress_test
 from tonsurance_risk.core.tables import json_rows
 from tonsurance_risk.errors import ConvergenceError, UnreachableLossError
-from tonsurance_risk.model import BTC, Scenario, Vault
+from tonsurance_risk.model import BTC, HIGHEST_RATIO, Scenario, Vault
 from tonsurance_risk.values import FloatArray, whole, within
 
 PEG = Scenario("peg", 1.0)
@@ -58,7 +58,7 @@ class ReverseStress:
     unmoving : tuple of str
         Covered assets, or BTC, without volatility: they stay where they are.
     scenario : Scenario
-        The move.
+        The move; a ratio above 10, which is the most that a scenario can state, is 10 in it.
     repair_distance : float
         How far the correlation matrix had to be moved to be positive semi-definite.
     """
@@ -402,10 +402,12 @@ def _reaching(
         longer = shock * (1.0 + (2.0**power - 1.0) * np.finfo(float).eps)
         ratios = moves.ratios(longer)
         coins = len(moves.model.coins)
+        # A scenario has no price above the highest trigger, and nothing is paid above that.
+        prices = np.minimum(ratios[:coins], HIGHEST_RATIO).tolist()
         reached = Scenario(
             f"Reverse stress: {loss:,.0f} USD",
             0.0,
-            prices=dict(zip(moves.model.coins, ratios[:coins].tolist(), strict=True)),
+            prices=dict(zip(moves.model.coins, prices, strict=True)),
             btc_change=float(ratios[coins] - 1.0) if len(ratios) > coins else 0.0,
             kind="reverse_stress",
             source=f"the most likely move for which the vault loses at least {loss:,.2f} USD",

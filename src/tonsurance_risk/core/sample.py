@@ -174,7 +174,7 @@ class LossSample:
         quantile = self.value_at_risk(level).value
         needed = float(self.n * (1 - exact_level(level)))
         vault, coins = self.inputs.vault, len(self.model.coins)
-        books = _books(vault) if by == "policy" else []
+        books = _books(vault, self.model.coins) if by == "policy" else []
         sums = self._tail_sums(quantile, books, executor)
         exposures = sums.mean(sums.exposures, needed)
         if by == "asset":
@@ -353,6 +353,15 @@ class LossSample:
         return reduce(add, in_order(compute, tasks(self.n), executor))
 
 
+def refuse_added(sample: LossSample, name: str) -> None:
+    """Raise a `ValueError` for a sample with a policy added: another run of its vault has not quite its draws."""
+    if sample.model.added is not None:
+        raise ValueError(
+            f"{name} is of a book with policy {sample.model.added[1].policy_id!r} added: "
+            "simulate that vault instead"
+        )
+
+
 def kept_count(n: int, largest_weight: float = 1.0) -> int:
     """Return how many losses keep="tail" keeps of n: those beyond 0.9, and as far as their interval may reach.
 
@@ -362,9 +371,9 @@ def kept_count(n: int, largest_weight: float = 1.0) -> int:
     return min(math.ceil(n * share + TAIL_MARGIN * math.sqrt(largest_weight * n * share * KEPT_LEVEL)) + 1, n)
 
 
-def _books(vault: Vault) -> list[CoinPolicies]:
-    columns = vault.columns
+def _books(vault: Vault, coins: Sequence[str]) -> list[CoinPolicies]:
+    columns, rows_of = vault.columns, policies_by_asset(vault)
     return [
         CoinPolicies(rows, columns.coverage[rows], columns.trigger[rows], columns.floor[rows])
-        for rows in policies_by_asset(vault).values()
+        for rows in (rows_of[coin] for coin in coins)
     ]

@@ -12,7 +12,7 @@ import numpy as np
 
 from tonsurance_risk.assets import STABLECOINS, canonical
 from tonsurance_risk.errors import InsufficientDataError
-from tonsurance_risk.model import BTC, YEAR, DepegEvent, Scenario
+from tonsurance_risk.model import BTC, YEAR, DepegEvent, Scenario, checked_events
 from tonsurance_risk.values import FloatArray, IntArray, iso, span, unique, whole, within
 
 # Prices of a crisis in units of the peg reference. In the first column the lows of 10 to 14 March 2023: Chainlink
@@ -161,7 +161,8 @@ def scenarios_from_events(
     Raises
     ------
     ValueError
-        If an argument is outside what is accepted, or an asset of an event has no observed years.
+        If an argument is outside what is accepted, two symbols of `observed_years` are one asset, or an asset of
+        an event has no observed years.
     InsufficientDataError
         If there is a prior and no event, whose ratio it could take.
 
@@ -183,7 +184,11 @@ def scenarios_from_events(
     span(episode_window, "episode_window")
     if prior not in (None, *get_args(Prior)):
         raise ValueError(f"prior must be None or one of {list(get_args(Prior))}, found {prior!r}")
-    episodes = joint_episodes(events, episode_window)
+    if isinstance(observed_years, Mapping):
+        unique(map(canonical, observed_years), "assets of observed_years")
+        observed_years = {canonical(asset): years for asset, years in observed_years.items()}
+    listed = [attrs.evolve(event, asset=canonical(event.asset)) for event in checked_events(events)]
+    episodes = joint_episodes(listed, episode_window)
     rated = [
         (
             1.0 / max(_years(observed_years, event.asset, event) for event in episode),

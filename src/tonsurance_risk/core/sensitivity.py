@@ -16,11 +16,10 @@ from tonsurance_risk.core.association import CONSTANT_RANGE, pearson
 from tonsurance_risk.core.bootstrap import correlation_of_moments, pair_columns
 from tonsurance_risk.core.first_component import common_mode
 from tonsurance_risk.core.prices import ticks_of
-from tonsurance_risk.core.statistics import checked_events
 from tonsurance_risk.core.tables import json_rows
 from tonsurance_risk.core.windows import MOST_RESAMPLES, correlation_matrix, timed_returns
 from tonsurance_risk.errors import InsufficientDataError
-from tonsurance_risk.model import MOST_SEED, DepegEvent
+from tonsurance_risk.model import MOST_SEED, DepegEvent, checked_events
 from tonsurance_risk.values import BoolArray, FloatArray, IntArray, span, whole, within
 
 _PAIRS_AT_ONCE = 64

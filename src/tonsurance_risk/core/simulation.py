@@ -18,6 +18,7 @@ import attrs
 import numpy as np
 import pandas as pd
 
+from tonsurance_risk.assets import canonical
 from tonsurance_risk.core.correlation import CorrelationMatrix
 from tonsurance_risk.core.engine import Job, Task, simulated, tasks
 from tonsurance_risk.core.execution import in_order
@@ -138,7 +139,11 @@ def simulate_losses(
     if isinstance(correlation, pd.DataFrame):
         correlation = CorrelationMatrix.from_frame(correlation)
     model, repair_distance = compile_model(vault, scenarios, correlation, volatility)
-    sigma = {} if volatility is None else {str(symbol): float(value) for symbol, value in volatility.items()}
+    sigma = (
+        {}
+        if volatility is None
+        else {canonical(str(symbol)): float(value) for symbol, value in volatility.items()}
+    )
     inputs = Inputs(vault, tuple(scenarios), correlation, sigma)
     run = Run(
         Job(model, _plan(model, sampling, seed, tail_level)),

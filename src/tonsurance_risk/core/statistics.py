@@ -16,7 +16,7 @@ from tonsurance_risk.core.measures import exact_level
 from tonsurance_risk.core.scenarios import joint_episodes
 from tonsurance_risk.core.tables import json_value
 from tonsurance_risk.errors import InsufficientDataError
-from tonsurance_risk.model import DepegEvent
+from tonsurance_risk.model import DepegEvent, checked_events
 from tonsurance_risk.values import iso, span, unique, whole, within
 
 _Groups: TypeAlias = dict[tuple[str, ...], list[DepegEvent]]
@@ -198,15 +198,6 @@ def binomial_interval(count: int, n: int, level: float = 0.95) -> tuple[float, f
     low = float(special.betaincinv(count, n - count + 1, beyond)) if count else 0.0
     high = float(special.betainccinv(count + 1, n - count, beyond)) if count < n else 1.0
     return low, high
-
-
-def checked_events(events: Iterable[DepegEvent]) -> list[DepegEvent]:
-    """Return the events as a list; a `ValueError` when one is something else."""
-    listed = list(events)
-    for event in listed:
-        if not isinstance(event, DepegEvent):
-            raise ValueError(f"events must hold DepegEvent records, found {event!r}")
-    return listed
 
 
 def years_by_asset(observed: float | Mapping[str, float], events: Sequence[DepegEvent]) -> dict[str, float]:

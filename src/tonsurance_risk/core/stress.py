@@ -96,10 +96,11 @@ def stress_test(vault: Vault, scenarios: Sequence[Scenario]) -> StressResult:
     >>> stress_test(vault, [Scenario("run", 0.1, prices={"USDC": 0.5}, btc_change=-0.5)]).losses.to_dict()
     {'run': 55000.0}
     """
-    active = [scenario for scenario in checked_scenarios(scenarios) if scenario.is_active]
+    listed = checked_scenarios(scenarios)
+    active = [scenario for scenario in listed if scenario.is_active]
     if not active:
         raise ValueError("scenarios: at least one must be active, found none")
-    check_symbols(vault, scenarios)
+    check_symbols(vault, listed)
     payouts = payout_functions(vault)
     levels = scenario_levels(active, list(payouts))
     paid = np.zeros(len(active))

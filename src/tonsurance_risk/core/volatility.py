@@ -13,7 +13,7 @@ from tonsurance_risk.assets import canonical
 from tonsurance_risk.core.prices import peg_reference, valid_prices
 from tonsurance_risk.core.quality import MAD_TO_SIGMA
 from tonsurance_risk.errors import InsufficientDataError
-from tonsurance_risk.model import BTC, DepegEvent, PegLike
+from tonsurance_risk.model import BTC, DepegEvent, PegLike, checked_events
 from tonsurance_risk.values import BoolArray, FloatArray
 
 LEAST_OBSERVATIONS = 20
@@ -40,12 +40,15 @@ def estimate_volatility(
     dict of str to float
         For a coin the robust standard deviation (1.4826 x the median absolute deviation) of ln(price / peg
         reference); for BTC the standard deviation of its 10-day log return. An asset with fewer than 20
-        such observations is missing: its sigma cannot be computed.
+        such observations is missing: its sigma cannot be computed; so is a coin of a fixed peg that moves,
+        but has more than half of its observations at one ratio. A constant one has 0.
 
     Raises
     ------
     InvalidPriceError
         If `prices` are not valid.
+    ValueError
+        If `events` hold something else.
 
     Notes
     -----
@@ -54,7 +57,7 @@ def estimate_volatility(
     """
     frame = valid_prices(prices)
     by_asset: dict[str, list[DepegEvent]] = {}
-    for event in events:
+    for event in checked_events(events):
         by_asset.setdefault(canonical(event.asset), []).append(event)
     sigma: dict[str, float] = {}
     for asset in frame.columns:
@@ -75,7 +78,14 @@ def _coin_sigma(observed: pd.Series, events: Iterable[DepegEvent], peg: PegLike)
     for event in events:
         calm[times.searchsorted(event.start) : times.searchsorted(event.end, side="right")] = False
     ratios = _enough(np.log(values / reference)[calm], str(observed.name))
-    return float(MAD_TO_SIGMA * np.median(np.abs(ratios - np.median(ratios))))
+    sigma = float(MAD_TO_SIGMA * np.median(np.abs(ratios - np.median(ratios))))
+    # A price that accrues is at its reference wherever that can follow it: many equal ratios are no fault there.
+    if sigma == 0.0 and warming_up is None and np.ptp(ratios) > 0.0:
+        raise InsufficientDataError(
+            f"the robust volatility of {observed.name} needs fewer than half of its observations to be equal",
+            asset=str(observed.name),
+        )
+    return sigma
 
 
 def _btc_sigma(observed: pd.Series) -> float:

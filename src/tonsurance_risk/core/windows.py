@@ -153,7 +153,8 @@ def correlation_matrix(
     Raises
     ------
     InsufficientDataError
-        With fewer than two rows; for "ledoit_wolf", fewer than two rows without a gap.
+        With fewer than two rows; for "ledoit_wolf", fewer than two rows without a gap, or fewer than two
+        series that move in them.
     InvalidPriceError
         If a return is text or infinite.
     ValueError
@@ -346,13 +347,14 @@ def rolling_correlation(
     length = timedelta(days=whole(window, "window", 1, LONGEST_WINDOW))
     if span(every, "every") == timedelta(0):
         raise ValueError("every must be a datetime.timedelta > 0, found 0")
+    whole(min_observations, "min_observations", 2)
     both = frame[pair].dropna()
     rows = []
     if len(both):
         steps = range(int((both.index[-1] - both.index[0]) / every) + 1)
         for end in reversed([both.index[-1] - step * every for step in steps]):
             part = both[(both.index > end - length) & (both.index <= end)]
-            if len(part) < max(2, whole(min_observations, "min_observations", 2)):
+            if len(part) < min_observations:
                 continue
             matrix = correlation_matrix(part, min_observations=min_observations, bootstrap=bootstrap, seed=seed)
             row = matrix.pairs(interval="bootstrap" if bootstrap else "fisher").iloc[0]

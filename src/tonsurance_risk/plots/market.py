@@ -12,10 +12,9 @@ import pandas as pd
 from tonsurance_risk.assets import canonical, own_peg
 from tonsurance_risk.core.correlation import CorrelationMatrix
 from tonsurance_risk.core.prices import valid_prices
-from tonsurance_risk.core.statistics import checked_events
 from tonsurance_risk.core.windows import rolling_correlation as rolling_table
 from tonsurance_risk.errors import InvalidPriceError
-from tonsurance_risk.model import DepegEvent, FixedPeg
+from tonsurance_risk.model import DepegEvent, FixedPeg, checked_events
 from tonsurance_risk.plots.axes import (
     BLUE,
     GREEN,

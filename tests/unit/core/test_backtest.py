@@ -389,3 +389,18 @@ def test_a_record_without_exceptions_is_green(n, level):
     assert "green" == result.traffic_light.zone
     assert 1 <= result.traffic_light.yellow_from <= result.traffic_light.red_from
     assert not result.to_frame().loc["traffic_light", "rejected"]
+
+
+def test_a_level_of_any_kind_is_kept_as_a_float():
+    """So that a record has a form in JSON."""
+    var, shortfall = np.ones(4), np.full(4, 2.0)
+    results = (
+        tr.backtest_var(np.zeros(4), var, np.float32(0.75)),
+        tr.backtest_expected_shortfall(
+            np.zeros(4), var, shortfall, np.float32(0.75), simulate=lambda rng: rng.normal(size=4)
+        ),
+    )
+
+    for result in results:
+        assert float is type(result.level)
+        json.dumps(result.to_dict())

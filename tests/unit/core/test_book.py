@@ -42,6 +42,15 @@ def test_stress_needs_an_active_scenario():
             tr.stress_test(vault(), scenarios)
 
 
+def test_stress_takes_scenarios_from_a_generator():
+    """What they name is checked too."""
+    crash = tr.Scenario("crash", 0.1, prices={"USDC": 0.85})
+
+    assert 2e5 == pytest.approx(tr.stress_test(vault(USDC=4e5), (one for one in [crash])).losses["crash"])
+    with pytest.raises(tr.errors.UnknownAssetError):
+        tr.stress_test(vault(USDC=4e5), (tr.Scenario("odd", 0.1, prices={name: 0.5}) for name in ["NoCoin"]))
+
+
 def test_metrics_by_hand():
     """Two coins of equal coverage: entropy ln 2 over ln 14."""
     metrics = tr.portfolio_metrics(vault(USDC=2e5, DAI=2e5))

@@ -97,6 +97,12 @@ class TestCoDepegs:
         assert 3.688879454 == pytest.approx(row["rate_together_high"], rel=1e-9)
         assert row["share_together"] is pd.NA
 
+    def test_one_coin_has_no_pair(self):
+        """The table has its columns."""
+        pair = tr.co_depegs([], observed={"USDC": 2.0, "DAI": 1.0})
+
+        assert pair.columns.tolist() == tr.co_depegs([], observed={"USDC": 2.0}).columns.tolist()
+
     @given(
         st.lists(
             st.tuples(
@@ -193,6 +199,8 @@ class TestClusters:
             assert tr.coin_clusters(whole) == tr.coin_clusters(whole.select(order))
         assert [("DAI",)] == tr.coin_clusters(whole.select(["DAI"]))
         assert [] == tr.coin_clusters(whole.select([]))
+        with pytest.raises(ValueError, match="must be a CorrelationMatrix, found int"):
+            tr.coin_clusters(3)
 
 
 class TestTail:

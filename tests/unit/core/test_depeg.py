@@ -211,6 +211,8 @@ def test_events_as_a_table():
     assert [False, True] == table["is_open"].tolist()
     assert table["recovered_at"].isna().tolist() == [False, True]
     assert list(table.columns) == list(tr.events_to_frame([]).columns)
+    with pytest.raises(ValueError, match="events must hold DepegEvent records, found 3"):
+        tr.events_to_frame([3])
 
 
 class TestAccruing:

@@ -327,6 +327,29 @@ def test_few_simulations_have_no_interval():
     assert explained.measures["var_95"].parts["vault"].low is not None
 
 
+def test_ten_losses_beyond_a_level_are_ten():
+    """And not 9.999999999999998, as floats have 10 % of 100."""
+    explained = tr.explain_change(
+        tr.simulate_losses(vault(), [RUN, CALM], n=100),
+        tr.simulate_losses(vault(2e5), [RUN, CALM], n=100),
+        levels=[0.9],
+    )
+
+    assert explained.measures["var_90"].parts["vault"].low is not None
+
+
+def test_spelling_of_a_volatility_is_no_change():
+    """A sample has it under the symbol of the coin."""
+    lower, upper = (
+        tr.simulate_losses(vault(), [RUN, CALM], n=500, volatility={symbol: 0.02}) for symbol in ("usdc", "USDC")
+    )
+
+    change = tr.explain_change(lower, upper).measures["var_95"]
+
+    assert {"USDC": 0.02} == lower.inputs.volatility
+    assert {0.0} == set(values(change).values())
+
+
 def test_as_table_and_document():
     """A row a measure and part, and JSON without NaN."""
     explained = tr.explain_change(

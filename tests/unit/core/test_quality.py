@@ -44,6 +44,37 @@ def test_a_false_print_does_not_pass():
     assert np.isnan(report.usable(prices)["USDC"].iloc[1])
 
 
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"reject_above": 0.0},
+        {"flag_outside": (1.5, 0.5)},
+        {"flag_outside": (-0.5, 1.5)},
+        {"flag_outside": (0.5, 1.0, 1.5)},
+        {"flag_outside": 0.5},
+        {"spike_sigmas": float("nan")},
+        {"spike_floor": "1 %"},
+        {"spike_reject": -0.2},
+        {"spike_window": 2.5},
+        {"spike_window": 0},
+        {"common_floor": 0.0},
+        {"common_tolerance": -1.0},
+        {"common_off_peg": 0.0},
+        {"common_return": timedelta(0)},
+        {"common_return_daily": 3},
+        {"max_age": timedelta(hours=-1)},
+        {"max_age_daily": None},
+        {"flat_after": timedelta(0)},
+        {"flat_after_daily": timedelta(0)},
+        {"thin_below": -1.0},
+    ],
+)
+def test_rules_refuse(rules):
+    """With the name of the limit."""
+    with pytest.raises(ValueError, match=f"{next(iter(rules))} must be "):
+        tr.QualityRules(**rules)
+
+
 def test_calm_prices_pass():
     """Only that no other source carries them is noted."""
     prices = calm()

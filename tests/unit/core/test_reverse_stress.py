@@ -398,6 +398,18 @@ class TestRounding:
         assert 0.75 == _ratio_paying(function, 4.0)
 
 
+def test_a_price_above_the_highest_of_a_scenario():
+    """A coin that rises out of sight as the other falls pays nothing, as it does at the highest price."""
+    vault = book((USDC, 1e5, 0.9, 0.01), (DAI, 1e3, 0.9, 0.5))
+
+    result = tr.reverse_stress(
+        vault, 95_000.0, correlation=matrix(-0.95, USDC, DAI), volatility={USDC: 0.3, DAI: 0.3}
+    )
+
+    assert result.assets.loc[DAI, "ratio"] > 10.0 == result.scenario.prices[DAI]
+    assert 95_000.0 == pytest.approx(result.loss) == tr.stress_test(vault, [result.scenario]).losses.iloc[0]
+
+
 class TestSettings:
     def test_bitcoin_beside_a_coin(self):
         """Nothing of it is enough where the coin has to help; no move is needed of what is lost already."""

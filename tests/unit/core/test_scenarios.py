@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from datetime import timedelta
 
+import attrs
 import numpy as np
 import pandas as pd
 import pytest
@@ -154,6 +155,21 @@ class TestFromEvents:
             tr.scenarios_from_events(history(), observed_years=1.0, episode_window=timedelta(0))
         )
 
+    def test_spelling_does_not_split_an_asset(self):
+        """In the years, or in the events."""
+        years = {"USDC": 4.0, "DAI": 2.0, "LUSD": 1.0}
+        lower = {asset.lower(): each for asset, each in years.items()}
+        events = [attrs.evolve(event, asset=event.asset.lower()) for event in history()[::2]] + history()[1::2]
+
+        assert tr.scenarios_from_events(history(), observed_years=years, prior="jeffreys") == (
+            tr.scenarios_from_events(events, observed_years=lower, prior="jeffreys")
+        )
+
+    def test_refuses_what_is_no_event(self):
+        """With what was found."""
+        with pytest.raises(ValueError, match="events must hold DepegEvent records, found 3"):
+            tr.scenarios_from_events([3], observed_years=1.0)
+
     @pytest.mark.fault("F131")
     def test_half_an_event_of_every_coin(self):
         """Worked by hand: each coin's rate is (k + 1/2) / years, whatever the years of the others."""
@@ -195,6 +211,7 @@ class TestFromEvents:
         ("arguments", "message"),
         [
             ({"observed_years": {"USDC": 1.0}}, "nothing of DAI"),
+            ({"observed_years": {"USDC": 1.0, "usdc": 2.0}}, "assets of observed_years must be unique"),
             ({"observed_years": 0.0}, "observed_years"),
             ({"observed_years": math.nan}, "observed_years"),
             ({"observed_years": 1.0, "horizon": timedelta(-1)}, "horizon"),

@@ -259,6 +259,8 @@ class TestRolling:
         ):
             with pytest.raises(ValueError, match=message):
                 tr.rolling_correlation(returns, "DAI", **arguments)
+        with pytest.raises(ValueError, match="min_observations must be"):
+            tr.rolling_correlation(returns * np.nan, "DAI", "USDC", min_observations="many")
 
 
 def test_events_of_coins_without_returns_do_not_count():

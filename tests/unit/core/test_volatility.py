@@ -59,6 +59,19 @@ def test_what_cannot_be_computed_is_missing():
     assert {"USDC": 0.0} == tr.estimate_volatility(prices)
 
 
+def test_a_coin_that_mostly_stands_still_and_yet_moves_is_missing():
+    """The median deviation knows nothing of it; 0 would say that it cannot move."""
+    prices = [1.0] * 60 + [0.995, 1.005] * 20
+
+    assert {} == tr.estimate_volatility(pd.Series(prices, index=INDEX[:100], name="USDC"))
+
+
+def test_events_are_events():
+    """Not something else."""
+    with pytest.raises(ValueError, match="events must hold DepegEvent records, found 3"):
+        tr.estimate_volatility(pd.Series(1.0, index=INDEX[:100], name="USDC"), [3])
+
+
 def test_an_accruing_coin_is_measured_against_its_reference():
     """Growth is not volatility."""
     growth = 1.1 ** (np.arange(N) / (365 * 24))
