@@ -20,6 +20,7 @@ from tonsurance_risk.core.fingerprint import content_hash, prices_hash
 from tonsurance_risk.core.portfolio import PortfolioMetrics
 from tonsurance_risk.core.quality import QualityReport
 from tonsurance_risk.core.recommendations import Recommendation
+from tonsurance_risk.core.sample import histogram_range
 from tonsurance_risk.core.simulation import LossSample
 from tonsurance_risk.core.stress import StressResult
 from tonsurance_risk.core.tables import json_rows
@@ -267,11 +268,8 @@ class RiskReport:
         }
 
     def _chart_data(self) -> dict[str, Any]:
-        low, high = float(self.sample.losses.min()), float(self.sample.losses.max())
-        # Losses that differ by rounding alone have no room between them for bins.
-        rounding = 1e-9 * max(abs(low), abs(high))
-        around = max(0.5, rounding) if high - low <= rounding else 0.0
-        counts, edges = np.histogram(self.sample.losses, bins=HISTOGRAM_BINS, range=(low - around, high + around))
+        losses = self.sample.losses
+        counts, edges = np.histogram(losses, bins=HISTOGRAM_BINS, range=histogram_range(losses))
         contributions = self.sample.contribution_estimates(0.99)
         return {
             "loss_histogram": {"edges": edges.tolist(), "counts": counts.tolist()},

@@ -317,12 +317,14 @@ def test_the_document_has_its_keys_and_no_nan():
 
 
 def test_a_histogram_of_losses_that_differ_by_rounding():
-    """Is of a dollar around them."""
+    """Is of a dollar around them, in the document as in the plot."""
     vault = tr.Vault(1e7, [tr.Policy("P", "USDC", 1e6, 0.98, 0.9)], btc_value=1e-9)
 
-    document = report_of(vault=vault, scenarios=[tr.Scenario("run", 1.0, prices={"USDC": 0.5})]).to_dict()
+    report = report_of(vault=vault, scenarios=[tr.Scenario("run", 1.0, prices={"USDC": 0.5})])
 
-    histogram = document["chart_data"]["loss_histogram"]
+    histogram = report.to_dict()["chart_data"]["loss_histogram"]
+    axes = tr.plots.loss_distribution(report.sample)
+    assert 1.0 == pytest.approx(sum(bar.get_height() for bar in axes.patches))
     assert 2000 == sum(histogram["counts"])
     assert [1e6 - 0.5, 1e6 + 0.5] == pytest.approx([histogram["edges"][0], histogram["edges"][-1]])
 

@@ -362,6 +362,17 @@ def refuse_added(sample: LossSample, name: str) -> None:
         )
 
 
+def histogram_range(losses: FloatArray) -> tuple[float, float]:
+    """Return the ends of a histogram: those of the losses, or around them where they differ by rounding alone.
+
+    Between such losses is no room for bins.
+    """
+    low, high = float(losses.min()), float(losses.max())
+    rounding = 1e-9 * max(abs(low), abs(high))
+    around = max(0.5, rounding) if high - low <= rounding else 0.0
+    return low - around, high + around
+
+
 def kept_count(n: int, largest_weight: float = 1.0) -> int:
     """Return how many losses keep="tail" keeps of n: those beyond 0.9, and as far as their interval may reach.
 

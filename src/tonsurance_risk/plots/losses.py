@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from tonsurance_risk.core.sample import LossSample
+from tonsurance_risk.core.sample import LossSample, histogram_range
 from tonsurance_risk.core.stress import LARGE_SHARE_OF_CAPITAL, StressResult
 from tonsurance_risk.errors import InsufficientDataError
 from tonsurance_risk.plots.axes import (
@@ -65,7 +65,8 @@ def loss_distribution(sample: LossSample, ax: Axes | None = None, *, bins: int =
             required=sample.n,
         )
     axes = axes_of(ax, (7.0, 4.0))
-    axes.hist(sample.losses, bins, weights=_shares(sample), color=SKY, edgecolor=BLUE, linewidth=0.5)
+    ends = histogram_range(sample.losses)
+    axes.hist(sample.losses, bins, range=ends, weights=_shares(sample), color=SKY, edgecolor=BLUE, linewidth=0.5)
     _probability_axis(axes)
     for level, style in _LEVELS:
         axes.axvline(
