@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
-from contextlib import nullcontext
 
 import attrs
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,7 +14,7 @@ from tonsurance_risk.settings_reading import load_settings, settings_document
 
 KEYS = [
     *(field.name for field in attrs.fields(Settings)),
-    "store.url", "source.spec", "source.options", "schedule.daily_at", "schedule.weekly_on", "schedule.retention_days",
+    "store.url", "source.spec", "schedule.daily_at", "schedule.weekly_on", "schedule.retention_days",
     "alerts.sinks", "alerts.allowed_hosts", "logging.json", "metrics.text_file",
 ]  # fmt: skip
 VALUES = st.recursive(
@@ -43,14 +40,6 @@ def test_a_value_is_used_or_refused(key: str, value: object) -> None:
     except SettingsError as error:
         said = str(error)
     assert all(line.isprintable() for line in said.split("\n"))
-
-
-@given(st.floats() | st.integers() | st.text() | st.booleans())
-def test_options_of_a_source(value: object) -> None:
-    """Anything but what JSON has no name for."""
-    refused = isinstance(value, float) and not math.isfinite(value)
-    with pytest.raises(SettingsError) if refused else nullcontext():
-        load_settings(environment={}, overrides={"source.options": {"most": value}})
 
 
 @given(st.text())

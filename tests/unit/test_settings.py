@@ -234,7 +234,7 @@ def test_errors_name_the_variable(tmp_path) -> None:
     [
         (f"[[alerts.sinks]]\nkind = 'pagerduty'\nrouting_key = '{CANARY}'", "alerts.sinks[0].routing_key"),
         (f"[[alerts.sinks]]\nkind = 'webhook'\nurl = 'https://a.example/'\nsecret = '{CANARY}'", "alerts.sinks[0].secret"),
-        (f"[source.options]\napi_key = '{CANARY}'", "source.options.api_key"),
+        (f"[source]\napi_key = '{CANARY}'", "source.api_key"),
         (f"[store]\nurl = 'postgresql://risk:{CANARY}@db.example/risk'", "store.url"),
         (f"[store]\nurl = 'postgresql://db.example/risk?password={CANARY}'", "store.url"),
         (f"store = 'postgresql://risk:{CANARY}@db.example/risk'", "store"),
