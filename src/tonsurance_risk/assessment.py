@@ -134,7 +134,7 @@ def assess(
         raise InsufficientDataError(f"no prices at or before {iso(end)}", time=end, observed=0, required=1)
     bar = _step_of(step, known.index)
     elsewhere = tuple(_named(other, end) for other in others)
-    quality, usable, events = checked_events(known, end, bar, source, elsewhere, pegs)
+    quality, usable, events = check_and_detect(known, end, bar, source, elsewhere, pegs)
     dependence = assess_dependence(usable, events, as_of=end, step=bar, seed=seed)
     shock_window = _shock_window(dependence)
     covered = sorted({canonical(policy.asset) for policy in vault.policies})
@@ -234,7 +234,7 @@ def _step_of(step: timedelta | str, index: pd.Index) -> timedelta:
     return bar
 
 
-def checked_events(
+def check_and_detect(
     prices: pd.DataFrame,
     as_of: datetime,
     bar: timedelta,

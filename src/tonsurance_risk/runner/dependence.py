@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import pandas as pd
 
-from tonsurance_risk.assessment import checked_events
+from tonsurance_risk.assessment import check_and_detect
 from tonsurance_risk.core.dependence import WINDOWS, Dependence, assess_dependence
 from tonsurance_risk.core.quality import QualityReport
 from tonsurance_risk.errors import SettingsError
@@ -82,7 +82,7 @@ def correlate_prices(
         raise SettingsError(f"{prices.source} has no prices at or before {when}", observed=as_of)
     end, step = frame.index[-1] if as_of is None else pd.Timestamp(as_of), STEPS[prices.step]
     others = [other.loc[:end] for other in prices.others]
-    quality, usable, events = checked_events(frame, end, step, prices.source, others, {})
+    quality, usable, events = check_and_detect(frame, end, step, prices.source, others, {})
     asked = list(prices.assets)
     dependence = assess_dependence(
         usable[asked], [e for e in events if e.asset in asked], as_of=end, step=step, windows=windows, seed=seed

@@ -8,7 +8,7 @@ from types import MappingProxyType
 import numpy as np
 import pandas as pd
 
-from tonsurance_risk.assessment import checked_events
+from tonsurance_risk.assessment import check_and_detect
 from tonsurance_risk.core.quality import Check
 from tonsurance_risk.core.windows import correlation_windows
 from tonsurance_risk.errors import RiskError
@@ -85,7 +85,7 @@ def _wrong_correlations(store: SqlStore, source: str, step: str, pegs: Mapping[s
         prices = store.load_prices(list(stored.assets), since, until, source=source, step=step)
         others = other_prices(store, source, step, since, until)
         try:
-            _, usable, _ = checked_events(
+            _, usable, _ = check_and_detect(
                 prices.dropna(axis=1, how="all"), stored.as_of, STEPS[step], source, others, pegs
             )
             again = correlation_windows(usable, windows=(window,), as_of=stored.as_of)[window]
@@ -109,7 +109,7 @@ def _changed_events(
     """
     bar = STEPS[step]
     others = other_prices(store, source, step)
-    _, _, found = checked_events(prices, prices.index[-1], bar, source, others, pegs)
+    _, _, found = check_and_detect(prices, prices.index[-1], bar, source, others, pegs)
     rules = {_rule(event) for event in found}
     stored = [
         event

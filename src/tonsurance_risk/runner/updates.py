@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from tonsurance_risk.assessment import checked_events
+from tonsurance_risk.assessment import check_and_detect
 from tonsurance_risk.assets import own_pegs
 from tonsurance_risk.core.consensus import check_sources
 from tonsurance_risk.core.dependence import stored_correlations
@@ -74,7 +74,7 @@ def _events(desk: Desk) -> tuple[DepegEvent, ...]:
         return ()
     others = other_prices(desk.store, desk.source.name, desk.step)
     name, pegs = desk.source.name, own_pegs(desk.vault)
-    return checked_events(prices, prices.index[-1], STEPS[desk.step], name, others, pegs)[2]
+    return check_and_detect(prices, prices.index[-1], STEPS[desk.step], name, others, pegs)[2]
 
 
 def _history_start(source: PriceSource, step: str, since: pd.Timestamp) -> pd.Timestamp | None:

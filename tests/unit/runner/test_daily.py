@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import shutil
 import sqlite3
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 import tonsurance_risk as tr
 from tonsurance_risk.errors import SettingsError, StorageError, StoreBusyError
-from tonsurance_risk.storage import MemoryStore
+from tonsurance_risk.storage import MemoryStore, database
 
 DATE = datetime(2024, 1, 29, tzinfo=UTC)
 ROWS = "timestamp,price\n" + "".join(f"2024-01-{day:02d}T00:00:00Z,0.99{day:02d}\n" for day in range(1, 29))
@@ -75,8 +75,9 @@ def test_another_book_is_another_run(folder):
     assert 0.4 == edited.document["var_analysis"]["scenario_shares"][-1]["probability"]
 
 
-def test_a_store_that_fails_stops_the_run(folder, tmp_path):
+def test_a_store_that_fails_stops_the_run(folder, tmp_path, monkeypatch):
     """It is not booked as the failure of an asset."""
+    monkeypatch.setattr(database, "BUSY_TIMEOUT", timedelta(seconds=0.2))
     path = tmp_path / "risk.db"
     with tr.open_store(f"sqlite:///{path}") as store:
         other = sqlite3.connect(path)
