@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -480,7 +481,7 @@ def test_reading_changes_nothing(capsys):
     """Not a row of the database."""
 
     def rows():
-        with sqlite3.connect("tonsurance_risk.db") as connection:
+        with closing(sqlite3.connect("tonsurance_risk.db")) as connection:
             return list(connection.iterdump())
 
     before = rows()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
@@ -11,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import chdir, closing, redirect_stderr, redirect_stdout
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -63,18 +63,17 @@ def run(desk: Path, *arguments: str) -> tuple[int, str, str]:
         output, errors = process.communicate(timeout=240)
         return process.returncode, output, errors
     streams = io.StringIO(), io.StringIO()
-    with contextlib.chdir(desk), contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
+    with chdir(desk), redirect_stdout(streams[0]), redirect_stderr(streams[1]):
         code = cli.run(arguments)
     return code, streams[0].getvalue(), streams[1].getvalue()
 
 
 def rows(desk: Path) -> dict[tuple[str, str], tuple]:
     """By job and date: status, attempts, forced."""
-    with sqlite3.connect(desk / "tonsurance_risk.db") as connection:
+    with closing(sqlite3.connect(desk / "tonsurance_risk.db")) as connection:
         found = connection.execute(
             "SELECT job, logical_date, status, attempts, forced FROM etl_job_status"
         ).fetchall()
-    connection.close()
     return {
         (job.split()[0], datetime.fromtimestamp(date / 1e6, UTC).date().isoformat()): (
             status,
@@ -160,12 +159,11 @@ def test_dates_to_come_are_refused(desk):
     assert (code, "has not come yet" in errors) == (3, True)
     assert not (desk / "tonsurance_risk.db").exists() or not rows(desk)
     assert run(desk, "daily")[0] == 0
-    with sqlite3.connect(desk / "tonsurance_risk.db") as connection:
+    with closing(sqlite3.connect(desk / "tonsurance_risk.db")) as connection, connection:
         year = 366 * 86_400_000_000
         connection.execute(
             f"UPDATE etl_job_status SET started_at = started_at - {year}, ended_at = ended_at - {year}"
         )
-    connection.close()
     for command in (["daily"], ["weekly"], ["run", "risk_report"]):
         code, _, errors = run(desk, *command)
         assert (code, "the clock says" in errors) == (2, True), command
@@ -335,6 +333,5 @@ def test_killed_at_any_moment(desk, moment):
     done = rows(desk)
     assert {status for status, *_ in done.values()} == {"done"}
     assert sum(job == "risk_report" for job, _ in done) in (3, 4)
-    with sqlite3.connect(desk / "tonsurance_risk.db") as connection:
+    with closing(sqlite3.connect(desk / "tonsurance_risk.db")) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    connection.close()

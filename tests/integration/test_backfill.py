@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sqlite3
+from contextlib import closing
 from datetime import timedelta
 
 import pandas as pd
@@ -124,7 +125,7 @@ def test_rows_that_were_deleted(tmp_path):
         filled(store, assets=["DAI", "USDC"], start=END - timedelta(days=200))
         before = digest(store)
     low, high = (int(pd.Timestamp(t, tz="UTC").timestamp() * 1e6) for t in ("2025-03-01", "2025-03-04"))
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         gone = connection.execute(
             "delete from price_history where asset = 'DAI' and time >= ? and time < ?", (low, high)
         ).rowcount

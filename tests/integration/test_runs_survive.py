@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 import warnings
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -125,9 +126,8 @@ def test_a_full_disk(tmp_path):
     assert any(word in full.stderr for word in ("StoreUnavailableError", "StorageError")), full.stderr
     assert first.read_bytes() == before
     assert [file.name for file in (tmp_path / "reports").iterdir()] == [first.name]
-    with sqlite3.connect(tmp_path / "tonsurance_risk.db") as connection:
+    with closing(sqlite3.connect(tmp_path / "tonsurance_risk.db")) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    connection.close()
 
     assert daily(tmp_path, SOURCE.last).returncode == 0
     second = json.loads((tmp_path / "reports" / f"risk_report_{SOURCE.last.date()}.json").read_text())
