@@ -144,6 +144,7 @@ def test_wrong_settings(tmp_path, tier, key, arguments, message):
     assert KEY.encode() not in everything(tmp_path, done)
 
 
+@pytest.mark.slow
 @pytest.mark.fault("F067")
 def test_backfill_killed_at_any_moment(tmp_path):
     """And started again until it ends: the store is that of an undisturbed run, and no window is paid for twice."""

@@ -92,7 +92,7 @@ def test_with_faults(clean, seed):
 @pytest.mark.parametrize("seed", [None, 3])
 def test_on_the_free_plans(tier, seed):
     """364 days are there, the rest is named, and it needs attention."""
-    assets = ASSETS[:5]
+    assets = ASSETS[:3]
     with tr.open_store("memory://") as store:
         result, _, host = filled(store, tier, assets=assets, seed=seed, history_days=365)
         prices = store.load_prices(**STEP)
