@@ -266,6 +266,26 @@ def test_pairs_are_ordered_by_code_point_and_have_fisher_intervals():
         assert (oracle.low, oracle.high) == pytest.approx((row.low, row.high), abs=1e-12)
 
 
+def test_the_document_of_a_matrix_says_how_its_intervals_are_made():
+    """By normal theory without a bootstrap; its seed and resamples with one."""
+    returns = panel(60, 2, 0.0, seed=4)
+
+    plain = tr.correlation_matrix(returns).to_dict()
+    resampled = tr.correlation_matrix(returns, bootstrap=99, seed=7).to_dict()
+
+    assert {"method": "normal theory", "level": 0.95} == plain["interval"]
+    [pair] = plain["pairs"]
+    r = returns["DAI"].corr(returns["FRAX"])
+    ends = np.tanh(np.arctanh(r) + np.array([-1.0, 1.0]) * scipy.stats.norm.ppf(0.975) / np.sqrt(57))
+    assert (r, *ends) == pytest.approx((pair["correlation"], pair["low"], pair["high"]))
+    made = resampled["interval"]
+    assert ("expanded percentiles of a block bootstrap", 99, 7) == (
+        made["method"],
+        made["n_resamples"],
+        made["seed"],
+    )
+
+
 def test_intervals_at_their_ends():
     """A default pair and n <= 3 know nothing; |r| = 1 at n > 3 has no width."""
     returns = pd.DataFrame({"DAI": [1.0, 2.0, 3.0, 4.0], "USDC": [2.0, 4.0, 6.0, 8.0]})

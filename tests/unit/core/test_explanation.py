@@ -15,6 +15,7 @@ from scipy import stats
 
 import tonsurance_risk as tr
 from oracle.plain_explanation import plain_parts, plain_shortfall, plain_var
+from tonsurance_risk.core import explanation
 from tonsurance_risk.core.explanation import PARTS
 
 RUN = tr.Scenario("run", 0.2, prices={"USDC": 0.5})
@@ -363,6 +364,34 @@ def test_as_table_and_document():
     document = json.loads(json.dumps(explained.to_dict(), allow_nan=False))
     assert ("shapley", 2) == (document["method"], document["n_runs"])
     assert 50_000.0 == document["measures"]["var_95"]["parts"]["vault"]["value"]
+
+
+def test_the_section_of_a_report():
+    """Says since when, and what the earlier report published of each measure; without one it says why."""
+    before, after = (tr.simulate_losses(vault(coverage), [RUN, CALM], n=500) for coverage in (1e5, 2e5))
+    run = explanation.EarlierRun(
+        as_of=pd.Timestamp("2024-06-29 02:00", tz="UTC"),
+        run_inputs_sha256="ab12",
+        sample=before,
+        published={"var_95": 49_999.0},
+    )
+
+    section = explanation.explained(run, after)["var_explanation"]
+
+    assert "2024-06-29T02:00:00Z" == section["since"]
+    assert 100_000.0 == section["measures"]["var_95"]["after"]
+    assert (49_999.0, None) == tuple(
+        section["measures"][name]["published_before"] for name in ("var_95", "var_99")
+    )
+    assert {
+        "as_of": "2024-06-29T02:00:00Z",
+        "run_inputs_sha256": "ab12",
+        "published": {"var_95": 49_999.0},
+    } == run.to_dict()
+    assert {
+        "var_explanation": None,
+        "var_explanation_reason": "there is no earlier report with its inputs",
+    } == explanation.explained(None, after)
 
 
 @pytest.mark.parametrize(

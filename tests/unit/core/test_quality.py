@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import numpy as np
@@ -517,3 +518,25 @@ def test_a_report_applies_to_some_of_its_coins():
         report.sample_scores(both)[["USDC"]], report.sample_scores(both[["USDC"]]), check_freq=False
     )
     assert 0.0 == report.sample_scores(both).iloc[50, 1]
+
+
+def test_the_document_has_a_line_for_each_asset_check_and_action():
+    """How many findings, from when to when; a coin without a sample has none to name."""
+    prices = pd.concat([calm(), calm(name="DAI", seed=1)], axis=1).assign(GHO=np.nan)
+    prices.iloc[[40, 60], 1] = 9.0
+
+    document = json.loads(json.dumps(tr.check_prices(prices, as_of=prices.index[-1]).to_dict(), allow_nan=False))
+
+    assert not document["passed"]
+    assert 1.0 == document["scores"]["USDC"] > document["scores"]["DAI"] > 0.0 == document["scores"]["GHO"]
+    lines = {(line["asset"], line["check"], line["action"]): line for line in document["findings"]}
+    assert len(lines) == len(document["findings"])
+    rejected = lines["DAI", "out_of_bounds", "reject"]
+    assert (2, "2024-01-02T16:00:00Z", "2024-01-03T12:00:00Z") == tuple(
+        rejected[name] for name in ("count", "first", "last")
+    )
+    assert "above 3 x its peg" == rejected["detail"]
+    stale = next(line for key, line in lines.items() if key[:2] == ("GHO", "stale"))
+    assert (1, None, None) == (stale["count"], stale["first"], stale["last"])
+    failed = {check["name"] for check in document["checks"] if not check["passed"]}
+    assert {"out_of_bounds", "stale"} <= failed
