@@ -589,6 +589,30 @@ def test_a_report_whose_file_was_not_written_any_more(tmp_path, folder):
     assert written == file.read_bytes()
 
 
+@pytest.mark.fault("F099")
+@pytest.mark.parametrize(("at", "status"), [(0, "interrupted"), (1, "done")])
+def test_an_interrupt_before_and_behind_the_stored_report(url, folder, tmp_path, at, status):
+    """Behind it the date stays done, and the next start writes the file; before it the next start does it again."""
+    clock = SetTo(FIRST + timedelta(hours=5))
+
+    def interrupt(what: str, done: int, _of: int) -> None:
+        if (what, done) == ("assessing", at):
+            raise KeyboardInterrupt
+
+    with SqlStore(open_database(url), clock) as store:
+        desk = attrs.evolve(desk_of(store, folder, clock), out=tmp_path)
+        with pytest.raises(KeyboardInterrupt):
+            catch_up(attrs.evolve(desk, progress=interrupt), since=FIRST)
+        [row] = store.load_jobs(desk.ledger_name("risk_report"))
+        found = catch_up(desk, since=FIRST)
+        [again] = store.load_jobs(desk.ledger_name("risk_report"))
+
+    assert row.status == status
+    assert [name for name, _ in found.done] == ([] if status == "done" else ["risk_report"])
+    assert (again.status, again.attempts) == ("done", 1 if status == "done" else 2)
+    assert [file.name for file in tmp_path.glob("*.json")] == [f"risk_report_{FIRST.date()}.json"]
+
+
 def test_a_stop_ends_the_delivery(tmp_path, folder):
     """What was not sent yet waits for the next time."""
     first, second = Receiver(), Unreliable("second")

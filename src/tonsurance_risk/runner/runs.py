@@ -231,9 +231,14 @@ def _ended(
     message: str,
     details: Mapping[str, Any],
 ) -> None:
-    """Write down a bad end; that this fails as well must not hide why."""
+    """Write down a bad end; that this fails as well must not hide why.
+
+    What was stored together with its end, as a report is, stays done when it is interrupted behind that.
+    """
     _log.error("%s of %s %s: %s", name, iso(date), status, message)
     try:
+        if status == "interrupted" and ledger.load_jobs(name, date, date + INSTANT)[0].status == "done":
+            return
         ledger.end_job(name, date, status=status, message=message, details=details)
     except Exception:
         _log.exception("the ledger does not know that %s of %s %s", name, iso(date), status)
