@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
-import numpy as np
-import pandas as pd
 import pytest
+
+# Each worker of pytest-xdist has one core: more threads of OpenBLAS would only wait, in a loop that takes it.
+# Read when numpy is first imported, which is behind this line.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.register_profile("explore", deadline=None, max_examples=2000)
@@ -27,6 +29,9 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default")
 @pytest.fixture(autouse=True)
 def _names_of_examples(doctest_namespace: dict[str, object]) -> None:
     """Give every example what it may use without importing it."""
+    import numpy as np
+    import pandas as pd
+
     doctest_namespace.update(np=np, pd=pd)
 
 
@@ -45,7 +50,11 @@ def _logging_as_it_was() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Measure the coverage of core in its own tests alone: tracing the others costs a third of their time."""
+    """Begin with what takes longest, and measure the coverage of core in its own tests alone.
+
+    Tracing the others costs a third of their time; a long test that comes last has one core.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     root = Path(__file__).parent
     traced = {root / "src/tonsurance_risk/core", root / "tests/property", root / "tests/unit/core"}
     for item in items:

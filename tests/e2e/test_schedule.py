@@ -117,14 +117,19 @@ def test_once_does_what_is_due_and_status_tells(desk):
 
 
 def test_once_says_what_somebody_should_look_at(desk):
-    """A file that cannot be read: exit code 1 of the timer as well, and of the next start 0: the date is done."""
+    """A file that cannot be read: exit code 1 of the timer as well, and of the next start 0: the date is done.
+
+    The first date is that of the settings, as the command line gives none.
+    """
     (desk / "prices" / "DAI_1d.csv").write_text("timestamp,price\n2024-01-01T00:00:00Z,abc\n")
-    since = f"--since={NEWEST_DUE.date()}"
-    code, output, errors = run(desk, "schedule", "--once", since)
+    with (desk / "tonsurance_risk.toml").open("a") as settings:
+        settings.write(f"[schedule]\nsince = {NEWEST_DUE.date()}\n")
+    code, output, errors = run(desk, "schedule", "--once")
 
     assert (code, "0 failed, 0 left" in output) == (1, True), errors
     assert f"risk_report of {NEWEST_DUE.date()} needs attention" in errors
-    assert run(desk, "schedule", "--once", since)[0] == 0
+    assert {date for job, date in rows(desk) if job == "risk_report"} == {NEWEST_DUE.date().isoformat()}
+    assert run(desk, "schedule", "--once")[0] == 0
 
 
 def test_status_looks_at_the_source_of_the_settings(desk):
@@ -170,16 +175,12 @@ def test_dates_to_come_are_refused(desk):
     assert run(desk, "daily", f"--as-of={TODAY.date()}")[0] == 0
 
 
-def test_since_of_the_settings(desk):
-    """Counts where the command line gives none; a text is no date."""
-    settings = desk / "tonsurance_risk.toml"
-    whole = settings.read_text()
-    settings.write_text(whole + f"[schedule]\nsince = {NEWEST_DUE.date()}\n")
-    run(desk, "schedule", "--once")
-    dates = {date for job, date in rows(desk) if job == "risk_report"}
-    assert dates == {NEWEST_DUE.date().isoformat()}
-    settings.write_text(whole + '[schedule]\nsince = "2026-01-01"\n')
+def test_a_text_is_no_since(desk):
+    """In the settings, where TOML has dates."""
+    with (desk / "tonsurance_risk.toml").open("a") as settings:
+        settings.write('[schedule]\nsince = "2026-01-01"\n')
     code, _, errors = run(desk, "schedule", "--once")
+
     assert (code, "schedule.since: must be a date such as 2026-01-31" in errors) == (3, True)
 
 

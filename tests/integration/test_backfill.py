@@ -69,7 +69,7 @@ def test_without_faults(clean):
 @pytest.mark.fault("F005")
 @pytest.mark.fault("F006")
 @pytest.mark.fault("F014")
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_with_faults(clean, seed):
     """A tenth of the answers go wrong, in 15 ways: the end is the same, within budget and limit."""
     undisturbed, stored = clean

@@ -7,6 +7,7 @@ unusable, as the end of a process does; real processes are killed in `e2e/test_s
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import random
 import shutil
@@ -184,14 +185,20 @@ def contents(url) -> dict:
     }
 
 
-def undisturbed(tmp_path, folder, days: int) -> tuple[dict, dict]:
-    """Tables and messages of a run with a start each day; of a memory of its own kind, so on SQLite."""
-    url, receiver = f"sqlite:///{tmp_path / 'undisturbed.db'}", Receiver()
-    for day in range(days):
-        found = tick(url, folder, FIRST + day * DAY + timedelta(hours=5), receiver)
-        assert not found.failed
-        assert not found.left
-    return contents(url), receiver.told()
+@pytest.fixture(scope="module")
+def undisturbed(folder, tmp_path_factory):
+    """By days, tables and messages of a run in UTC with a start each day; of a memory of its own kind, so on SQLite."""
+
+    @functools.cache
+    def run(days: int) -> tuple[dict, dict]:
+        url, receiver = f"sqlite:///{tmp_path_factory.mktemp('undisturbed') / 'risk.db'}", Receiver()
+        for day in range(days):
+            found = tick(url, folder, FIRST + day * DAY + timedelta(hours=5), receiver)
+            assert not found.failed
+            assert not found.left
+        return contents(url), receiver.told()
+
+    return run
 
 
 def disturbed(url, folder, days: int, seed: int) -> Receiver:
@@ -213,22 +220,22 @@ def disturbed(url, folder, days: int, seed: int) -> Receiver:
     return receiver
 
 
-@pytest.mark.parametrize("days", [12, pytest.param(400, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("days", [7, pytest.param(400, marks=pytest.mark.slow)])
 @pytest.mark.fault("F094")
 @pytest.mark.fault("F097")
 @pytest.mark.fault("F110")
 @pytest.mark.fault("F114")
-def test_every_date_is_done_once_whatever_happens(url, folder, tmp_path, days, monkeypatch):
+def test_every_date_is_done_once_whatever_happens(url, folder, undisturbed, days, monkeypatch):
     """The tables are those of an undisturbed run, and whoever gets alerts hears the same; the local zone has DST."""
     monkeypatch.setenv("TZ", "Europe/Berlin")
     machine_time.tzset()
     try:
         receiver = disturbed(url, folder, days, seed=days)
-        tables, told = undisturbed(tmp_path, folder, days)
         found = contents(url)
     finally:
         monkeypatch.undo()
         machine_time.tzset()
+    tables, told = undisturbed(days)
 
     assert found.keys() == tables.keys()
     for name, table in tables.items():
@@ -246,7 +253,7 @@ def test_every_date_is_done_once_whatever_happens(url, folder, tmp_path, days, m
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("point", POINTS)
 @pytest.mark.fault("F100")
-def test_a_crash_at_each_point_is_made_good(tmp_path, folder, point, when):
+def test_a_crash_at_each_point_is_made_good(tmp_path, folder, undisturbed, point, when):
     """The next start finds the run abandoned and does it; nothing is there twice."""
     url, receiver = f"sqlite:///{tmp_path / 'risk.db'}", Receiver()
     now = FIRST + timedelta(hours=5)
@@ -257,7 +264,7 @@ def test_a_crash_at_each_point_is_made_good(tmp_path, folder, point, when):
     assert not found.failed
     assert not found.left
     assert found.done or point == "mark_delivered" or (point, when) == ("save_reports", "after")
-    tables, told = undisturbed(tmp_path, folder, 1)
+    tables, told = undisturbed(1)
     assert contents(url) == tables
     assert receiver.told() == told
 

@@ -28,6 +28,8 @@ from tonsurance_risk.sources.coingecko_answers import (
 )
 from tonsurance_risk.sources.retries import parse_retry_after
 
+pytestmark = pytest.mark.no_cover  # not of core
+
 T0 = 1735689600000
 NAMES = st.sampled_from(
     ["prices", "total_volumes", "market_caps", "error", "status", "error_code", "error_message", "usd", "id", "symbol",

@@ -16,6 +16,8 @@ import tonsurance_risk as tr
 from property.test_depeg import price_series, rules
 from tonsurance_risk.core.detector import DepegDetector
 
+pytestmark = pytest.mark.no_cover  # unit/core and test_depeg.py take every branch
+
 directions = st.sampled_from(["below", "above", "both"])
 fixed_pegs = st.sampled_from([None, 1, 1.003, tr.FixedPeg(0.99), {"usdc": 1.01}, {"DAI": 2.0}])
 accruing_pegs = st.builds(

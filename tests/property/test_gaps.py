@@ -7,11 +7,14 @@ from datetime import timedelta
 
 import numpy as np
 import pandas as pd
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import tonsurance_risk as tr
 from tonsurance_risk.runner.gaps import known_windows, missing_times, save_fetched, windows_over, windows_to_update
+
+pytestmark = pytest.mark.no_cover  # not of core
 
 DAY = timedelta(days=1)
 START = pd.Timestamp("2024-01-01", tz="UTC")

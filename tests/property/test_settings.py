@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 
 import attrs
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tonsurance_risk.errors import SettingsError
 from tonsurance_risk.settings import Settings
 from tonsurance_risk.settings_reading import load_settings, settings_document
+
+pytestmark = pytest.mark.no_cover  # not of core
 
 KEYS = [
     *(field.name for field in attrs.fields(Settings)),

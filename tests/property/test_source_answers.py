@@ -23,6 +23,8 @@ from tonsurance_risk.errors import RiskError
 from tonsurance_risk.sources import binance, coinbase, kraken
 from tonsurance_risk.sources import defillama_answers as defillama
 
+pytestmark = pytest.mark.no_cover  # not of core
+
 HOUR = timedelta(hours=1)
 NOW = pd.Timestamp("2025-03-02", tz="UTC")
 COIN = "coingecko:dai"

@@ -268,7 +268,10 @@ def of_case(documents, name):
     return document
 
 
-@pytest.mark.parametrize("name", ["history", "long stale", "an asset failed"])
+@pytest.mark.parametrize(
+    "name",
+    ["history", *(pytest.param(name, marks=pytest.mark.slow) for name in ("long stale", "an asset failed"))],
+)
 def test_it_refuses_a_document_without_a_key(documents, name):
     """Any key, anywhere: also a reason whose value is null."""
     document = of_case(documents, name)
