@@ -54,6 +54,10 @@ class FetchDetail:
     unmatched: int = 0
     history_start: pd.Timestamp | None = None
 
+    def __deepcopy__(self, _memo: dict[int, object]) -> FetchDetail:
+        """Return itself, of which nothing can change: pandas copies ``attrs`` with every column that is taken."""
+        return self
+
 
 def joined(details: Iterable[FetchDetail]) -> FetchDetail:
     """Return the sum of the details of windows, oldest first."""

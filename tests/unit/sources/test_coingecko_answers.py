@@ -27,7 +27,7 @@ from tonsurance_risk.sources.coingecko_answers import (
     parse_market_chart,
     parse_simple_price,
 )
-from tonsurance_risk.sources.detail import DETAIL
+from tonsurance_risk.sources.detail import DETAIL, FetchDetail, Reject
 
 RECORDED = Path(__file__).parents[4] / "shared" / "data" / "coingecko"
 needs_recorded = pytest.mark.skipif(
@@ -260,6 +260,15 @@ class TestPoints:
 
         assert [1.0, 0.7] == chart.prices.tolist()
         assert [("doubled_stamp", "0.9"), ("doubled_stamp", "0.8")] == [(r.reason, r.raw) for r in chart.rejects]
+
+    def test_they_are_not_copied_with_every_column(self):
+        """Pandas copies what is in `attrs`; tens of thousands of rejects would take a second each time."""
+        frame = pd.DataFrame({"price": [1.0]})
+        frame.attrs[DETAIL] = FetchDetail(
+            rejects=(Reject(time=at("2025-01-01"), reason="null_price", raw="null"),)
+        )
+
+        assert frame.attrs[DETAIL] is frame["price"].attrs[DETAIL]
 
     def test_order(self):
         """Is that of the stamps."""
