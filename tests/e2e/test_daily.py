@@ -107,13 +107,11 @@ def test_another_seed_is_another_run(sample_run):
     assert {table for table in after if before[table] != after[table]} == {"run_inputs"}
 
 
-def test_json_output_is_the_report(sample_run):
+def test_json_output_is_the_report(tmp_path):
     """On stdout, with nothing around it."""
-    folder, _ = sample_run
+    done = daily(tmp_path, "--json", "--db", "memory://", "--interval", "1d", "--n", "500")
 
-    done = daily(folder, "--json", "--db", "memory://", "--n", "500", "--out", "json")
-
-    assert json.loads(done.stdout) == json.loads((folder / "json" / "risk_report_2025-12-31.json").read_text())
+    assert json.loads(done.stdout) == report(tmp_path, "2025-12-31")
 
 
 @pytest.fixture(scope="module")

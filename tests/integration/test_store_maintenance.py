@@ -211,12 +211,21 @@ class TestArchive:
             assert len(store.load_archives()) == 2
 
 
-@pytest.fixture
-def assessed(url: str) -> SqlStore:
-    """A store after a daily run on the simulated market, a year of days."""
-    source = tr.sources.SampleSource()
-    with open_store(url) as store:
+@pytest.fixture(scope="module")
+def daily_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A backup of what a daily run on the simulated market leaves, a year of days."""
+    source, folder = tr.sources.SampleSource(), tmp_path_factory.mktemp("daily")
+    with open_store(f"sqlite:///{folder / 'risk.db'}") as store:
         run_daily(store, source, tr.sample_vault(), as_of=source.last, step="1d", n=1000)
+        back_up(store.database, folder / "backup.db")
+    return folder / "backup.db"
+
+
+@pytest.fixture
+def assessed(url: str, daily_run: Path) -> SqlStore:
+    """A store after that run."""
+    with open_store(url) as store:
+        restore(daily_run, store.database)
         yield store
 
 

@@ -208,6 +208,7 @@ def coverage(kind, n, repetitions, seed=0, rho=0.5):
     return {interval: count / repetitions for interval, count in inside.items()}, width / repetitions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["t", "ar"])
 def test_the_bootstrap_covers_where_fisher_does_not(kind):
     """300 repetitions at n = 250: standard error 1.4 %; below 90 % by chance less than once in 100."""

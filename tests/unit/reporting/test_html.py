@@ -49,6 +49,12 @@ def explained(report):
     return report_of(before=before)
 
 
+@pytest.fixture(scope="module")
+def explained_page(explained):
+    """Its page."""
+    return tr.render_html(explained)
+
+
 def parsed(page):
     """Parse a page; what a validating parser does not accept is an error."""
     return html5lib.HTMLParser(strict=True).parse(page)
@@ -115,11 +121,9 @@ def test_every_chart_is_said_in_words(page):
     assert "1 depeg events of 1 coins" in words["timeline-words"]
 
 
-def test_cells_that_stand_alone_on_a_phone_say_what_they_are(explained):
+def test_cells_that_stand_alone_on_a_phone_say_what_they_are(explained_page):
     """Every cell of a table whose rows become blocks has the head of its column as its label."""
-    stacked = [
-        one for one in parsed(tr.render_html(explained)).iter(f"{HTML}table") if one.get("class") == "stacks"
-    ]
+    stacked = [one for one in parsed(explained_page).iter(f"{HTML}table") if one.get("class") == "stacks"]
 
     assert 6 <= len(stacked)
     for table in stacked:
@@ -151,11 +155,11 @@ def test_what_cannot_be_computed_says_why(page):
     assert "Cannot be explained" in changes
 
 
-def test_the_explanation_of_the_change(explained):
+def test_the_explanation_of_the_change(explained, explained_page):
     """Parts of each measure with intervals, and what differs: the book, its capital, a scenario and the seed."""
     measure = explained.to_dict()["var_explanation"]["measures"]["cvar_99"]
 
-    changes = section(parsed(tr.render_html(explained)), "changes")
+    changes = section(parsed(explained_page), "changes")
 
     assert "Since the report of 2024-05-08" in changes
     for part, estimate in measure["parts"].items():
@@ -308,12 +312,12 @@ def test_a_document_that_knows_more(report):
     assert "Could not be fetched: DAI : no <answer>" in quality
 
 
-def test_saved_beside_the_json(report, tmp_path):
+def test_saved_beside_the_json(report, page, tmp_path):
     """Complete, under the date."""
     path = save_html(report, tmp_path, document=report.to_dict())
 
     assert [tmp_path / "risk_report_2024-05-09.html"] == [path] == list(tmp_path.iterdir())
-    assert path.read_text(encoding="utf-8") == tr.render_html(report)
+    assert path.read_text(encoding="utf-8") == page
 
 
 def test_a_page_that_fails_leaves_no_older_one(report, tmp_path):

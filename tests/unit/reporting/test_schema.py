@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -141,6 +142,7 @@ CASES = {
     "the sample market": lambda: ran(tr.sources.SampleSource(), "1h", tr.sources.SampleSource().last),
     "real prices": lambda: ran(tr.sources.CsvSource(SHARED), "1d", AS_OF),
 }
+WITHOUT = set() if SHARED.is_dir() else {"real prices"}
 
 
 def gone():
@@ -150,10 +152,10 @@ def gone():
     return type(first)(key="stale_data:DAI", severity="high", since=first.since, seen=first.seen)
 
 
-@pytest.fixture(scope="module")
-def documents():
-    """Every case that can be made here."""
-    return {name: make() for name, make in CASES.items() if name != "real prices" or SHARED.is_dir()}
+@functools.cache
+def made(name):
+    """The document of a case, once for all tests that only look at it."""
+    return CASES[name]()
 
 
 def test_it_is_a_schema_of_this_version():
@@ -165,12 +167,12 @@ def test_it_is_a_schema_of_this_version():
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_it_takes_what_is_written(documents, name):
+def test_it_takes_what_is_written(name):
     """In ordinary and odd cases."""
-    if name not in documents:
+    if name in WITHOUT:
         pytest.skip("the shared price data are not beside the checkout")
 
-    assert [] == [(error.json_path, error.message) for error in VALIDATOR.iter_errors(documents[name])]
+    assert [] == [(error.json_path, error.message) for error in VALIDATOR.iter_errors(made(name))]
 
 
 def nodes(schema: Any, path: str = "#") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -218,11 +220,11 @@ def reached(value: Any, schema: dict[str, Any], path: str) -> Iterator[str]:
             yield from reached(inner, schema.get("items", {}), f"{path}/items")
 
 
-def test_every_key_of_it_is_written_somewhere(documents):
+def test_every_key_of_it_is_written_somewhere():
     """Those of no document are of no use; the other way round it is closed."""
     known = {path for path, _ in nodes(SCHEMA) if "/properties/" in path and path.split("/")[-2] == "properties"}
 
-    found = {path for document in documents.values() for path in reached(document, SCHEMA, "#")}
+    found = {path for name in CASES.keys() - WITHOUT for path in reached(made(name), SCHEMA, "#")}
 
     assert set() == known - found
 
@@ -249,18 +251,21 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def changed(document: Any, path: tuple[Any, ...], change: Any) -> Any:
-    """Return a copy in which `change` was done to the container at a place, and the last key."""
-    copied = copy.deepcopy(document)
-    holder = copied
+    """Return a copy in which `change` was done to the container at a place, and the last key.
+
+    Of what contains the place only: all else is the document's own, so that hundreds of copies are quick.
+    """
+    copied = holder = copy.copy(document)
     for key in path[:-1]:
+        holder[key] = copy.copy(holder[key])
         holder = holder[key]
     change(holder, path[-1])
     return copied
 
 
-def of_case(documents, name):
-    """A document without long lists, so that hundreds of copies are quick."""
-    document = copy.deepcopy(documents[name])
+def of_case(name):
+    """A document without long lists, so that it is quickly checked hundreds of times."""
+    document = copy.deepcopy(made(name))
     for window in ("30", "90", "365"):
         if document["correlations"][window]:
             document["correlations"][window]["pairs"] = document["correlations"][window]["pairs"][:1]
@@ -272,9 +277,9 @@ def of_case(documents, name):
     "name",
     ["history", *(pytest.param(name, marks=pytest.mark.slow) for name in ("long stale", "an asset failed"))],
 )
-def test_it_refuses_a_document_without_a_key(documents, name):
+def test_it_refuses_a_document_without_a_key(name):
     """Any key, anywhere: also a reason whose value is null."""
-    document = of_case(documents, name)
+    document = of_case(name)
     keys = [path for path in places(document) if isinstance(path[-1], str)]
     taken = {
         path[-1]
@@ -300,9 +305,9 @@ def test_it_refuses_a_document_without_a_key(documents, name):
         ),
     ],
 )
-def test_it_refuses_another_type_and_another_key(documents, name):
+def test_it_refuses_another_type_and_another_key(name):
     """In every place: an object where there is none, text for a number, a number for text, a key more."""
-    document = of_case(documents, name)
+    document = of_case(name)
 
     def other(holder: Any, key: Any) -> None:
         holder[key] = [{"no": "object"}] if not isinstance(holder[key], list) else {"no": "list"}
@@ -311,7 +316,7 @@ def test_it_refuses_another_type_and_another_key(documents, name):
         holder[key] = "1.0" if isinstance(holder[key], (int, float)) else 1.0
 
     def with_more(holder: Any, key: Any) -> None:
-        holder[key]["a key more"] = 1.0
+        holder[key] = {**holder[key], "a key more": 1.0}
 
     taken = []
     for path in places(document):
@@ -371,13 +376,13 @@ def test_it_refuses_another_type_and_another_key(documents, name):
         (("historical_comparison", "correlation_regime_change"), None),
     ],
 )
-def test_it_refuses_values_that_cannot_be(documents, path, value):
+def test_it_refuses_values_that_cannot_be(path, value):
     """Null without its reason, text that is no time, numbers out of range."""
 
     def put(holder: Any, key: Any) -> None:
         holder[key] = value
 
-    assert not VALIDATOR.is_valid(changed(documents["history"], path, put))
+    assert not VALIDATOR.is_valid(changed(made("history"), path, put))
 
 
 def test_numbers_without_a_range_are_those_that_have_none():
@@ -402,6 +407,6 @@ def test_numbers_without_a_range_are_those_that_have_none():
 @pytest.mark.parametrize(
     "instant", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2300-01-01T00:00:00Z", "soon"]
 )
-def test_an_instant_that_no_calendar_has_is_a_fault(documents, instant):
+def test_an_instant_that_no_calendar_has_is_a_fault(instant):
     """Not an error of its own, wherever UTC puts it."""
-    assert schema_fault(documents["history"] | {"as_of": instant}).startswith("$.as_of")
+    assert schema_fault(made("history") | {"as_of": instant}).startswith("$.as_of")
